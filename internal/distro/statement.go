@@ -1,0 +1,23 @@
+package distro
+
+import "time"
+
+// Statement is what is said, signed and for ever, of a release: the file
+// releases/<version>/release.json of the publication.
+type Statement struct {
+	Schema       int             `json:"schema"` // 1
+	Distribution string          `json:"distribution"`
+	Series       string          `json:"series"`
+	Version      Version         `json:"version"`
+	Candidate    string          `json:"candidate"`
+	Serial       int             `json:"serial"` // of the snapshot that the release made
+	At           time.Time       `json:"at"`     // of the approval
+	Revision     Revision        `json:"revision"`
+	RevisionID   Digest          `json:"revision_digest"`
+	Approval     Approval        `json:"approval"`
+	Verdict      Verdict         `json:"verdict"`
+	Checks       []CheckResult   `json:"checks"`
+	Waivers      []Waiver        `json:"waivers,omitempty"`
+	Packages     []PackageRecord `json:"packages"`  // as published, signed
+	Artifacts    []Artifact      `json:"artifacts"` // every other artifact of the build
+}

@@ -1,0 +1,81 @@
+package distro
+
+import "time"
+
+// Level is how much a finding weighs before policy and waivers.
+type Level string
+
+// The levels.
+const (
+	Block Level = "block"
+	Warn  Level = "warn"
+	Info  Level = "info"
+)
+
+// Finding is one answer of a check that a person should know of.
+type Finding struct {
+	Check    string   `json:"check"` // id of the check
+	ID       string   `json:"id"`    // stable within the check: what a waiver names, e.g. "libgreet.x86_64"
+	Level    Level    `json:"level"`
+	Object   string   `json:"object"`             // package, image, board
+	Boards   []string `json:"boards,omitempty"`   // none means all
+	Text     string   `json:"text"`               // what is wrong
+	Cure     string   `json:"cure,omitempty"`     // what to do about it
+	Evidence []string `json:"evidence,omitempty"` // last lines of the tool's output
+	Log      string   `json:"log,omitempty"`      // artifact or path of the whole log
+	Source   string   `json:"source,omitempty"`   // spec or recipe
+	Commits  []string `json:"commits,omitempty"`  // since the last release, for that source
+}
+
+// Key is how a waiver and a report name a finding.
+func (f Finding) Key() string { return f.Check + "/" + f.ID }
+
+// CheckSpec says what a check is.
+type CheckSpec struct {
+	ID    string `json:"id"`
+	Level Level  `json:"level"`
+	Asks  string `json:"asks"` // the question, one sentence
+	Cure  string `json:"cure"` // what to do about a finding
+}
+
+// CheckResult is what came of one run of a check. A check that did not come to
+// its end has Error set and counts as a blocking finding: it fails closed.
+type CheckResult struct {
+	Spec     CheckSpec  `json:"spec"`
+	Asked    int        `json:"asked"`          // questions asked (packages installed, ...): 0 with no reason in Note fails closed
+	Note     string     `json:"note,omitempty"` // why nothing was asked ("first release")
+	Findings []Finding  `json:"findings"`
+	Error    string     `json:"error,omitempty"`
+	Evidence []Artifact `json:"evidence,omitempty"`
+}
+
+// Waiver is a named person's dated exception for one finding.
+type Waiver struct {
+	Finding string    `json:"finding"` // Finding.Key
+	By      string    `json:"by"`
+	Because string    `json:"because"`
+	At      time.Time `json:"at"`
+	Expires time.Time `json:"expires"`
+}
+
+// Reason is one line of a verdict.
+type Reason struct {
+	Finding Finding `json:"finding"`
+	Decides bool    `json:"decides"`          // it blocks
+	Waived  *Waiver `json:"waived,omitempty"` // by whom, and till when
+	Note    string  `json:"note,omitempty"`   // why it does or does not decide
+}
+
+// Verdict is what the gate says of a candidate.
+type Verdict struct {
+	Status  Status            `json:"status"` // Ready or Blocked
+	Boards  map[string]Status `json:"boards,omitempty"`
+	Reasons []Reason          `json:"reasons"` // blocking first, then by check and id
+}
+
+// Approval is a named person's decision.
+type Approval struct {
+	By      string    `json:"by"`
+	Because string    `json:"because,omitempty"`
+	At      time.Time `json:"at"`
+}
