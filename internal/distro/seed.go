@@ -1,0 +1,29 @@
+package distro
+
+// Seed is what a builder gets beside the revision: the reserved version, the
+// checked-out layers and what the base release left. Folders are absolute paths
+// on this machine and no part of the revision.
+type Seed struct {
+	Version Version `json:"version"` // reserved for this build
+	Build   BuildID `json:"build"`
+	Title   string  `json:"title"` // of the distribution
+	// Boards are the machines of the definition, in its order.
+	Boards []string `json:"boards"`
+	// Layers: name of the layer -> folder with its tree as checked out.
+	Layers map[string]string `json:"layers"`
+	// Sources is a folder with each SourcePin of the revision, named by its digest's hex digits.
+	Sources string `json:"sources"`
+	// FeedConfig is a folder with the generated feed configuration: <distribution>.repo, RPM-GPG-KEY-* and vars/*.
+	FeedConfig string `json:"feed_config"`
+	// Numbers is the base release's PR database, Packages its packages (digests of the signed files).
+	Numbers  []NumberRow     `json:"numbers"`
+	Packages []PackageRecord `json:"packages"`
+}
+
+// Output is one file that a builder leaves for collection.
+type Output struct {
+	Class   Class
+	Name    string         // as in Artifact.Name
+	Path    string         // absolute; "" for a kept package, whose published file stays in use
+	Package *PackageRecord // for class packages
+}
