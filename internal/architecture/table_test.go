@@ -1,0 +1,129 @@
+package architecture
+
+// A level of the architecture; higher ones import lower ones.
+type level int
+
+const (
+	core     level = iota + 1 // nouns, rules, errors: no I/O
+	format                    // bytes in, bytes out
+	adapter                   // one outside thing each
+	service                   // join adapters
+	delivery                  // commands, pages
+	support                   // for tests and for the project's own scripts: shipped code does not import it
+)
+
+var levelNames = map[level]string{core: "core", format: "formats", adapter: "adapters", service: "services", delivery: "delivery", support: "test support"}
+
+// levels gives every package its place. "x/*" places all packages below x.
+var levels = map[string]level{
+	"internal/distro": core,
+	"internal/errs":   core,
+	"examples":        core, // embedded files, no code
+
+	"internal/config": format,
+	"internal/rpm":    format,
+	"internal/rpmmd":  format,
+
+	"internal/debian":   adapter,
+	"internal/dnf":      adapter,
+	"internal/flow":     adapter,
+	"internal/layers":   adapter,
+	"internal/rpmbuild": adapter,
+	"internal/sign":     adapter,
+	"internal/state":    adapter,
+	"internal/store":    adapter,
+
+	"internal/check":   service,
+	"internal/check/*": service,
+	"internal/cycle":   service,
+	"internal/feed":    service,
+	"internal/gate":    service,
+
+	"cmd/slipway":  delivery,
+	"internal/cli": delivery,
+	"internal/ui":  delivery,
+	"internal/web": delivery,
+
+	"internal/architecture":     support,
+	"internal/doctest":          support,
+	"internal/crashtest":        support,
+	"internal/state/statetest":  support,
+	"internal/store/storetest":  support,
+	"internal/rpmmd/rpmmdtest":  support,
+	"internal/rpm/rpmtest":      support,
+	"internal/check/checktest":  support,
+	"internal/rpmbuild/rigtest": support,
+	"scripts/testreport":        support,
+}
+
+// peers are the imports inside one level that are allowed: from, to, why.
+// "x/*" stands for all packages below x.
+var peers = []struct{ from, to, why string }{
+	{"internal/distro", "internal/errs", "errs is the one package below the nouns: rules refuse with a kind and a hint"},
+	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
+	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
+	{"internal/cycle", "internal/gate", "as above"},
+	{"internal/cycle", "internal/check", "as above"},
+	{"internal/cycle", "internal/check/*", "as above"},
+	{"internal/check", "internal/check/*", "the list of all checks"},
+	{"internal/check/*", "internal/check", "the interface that each check fulfils, and the bed that it runs on"},
+	{"cmd/slipway", "internal/cli", "main is a thin adapter to cli"},
+	{"internal/cli", "internal/ui", "cli wires everything"},
+	{"internal/cli", "internal/web", "as above"},
+}
+
+// leaves import nothing of the project but core.
+var leaves = map[string]string{
+	"internal/flow":  "the engine knows no step",
+	"internal/state": "documents are bytes to it: it knows no type of the services",
+	"internal/gate":  "Judge is pure",
+	"internal/web":   "pages are served from a folder alone",
+	"internal/ui":    "shows what it is told",
+}
+
+// pure packages do no I/O.
+var pure = []string{"internal/distro", "internal/errs", "internal/gate"}
+
+// impure is what a pure package must not import.
+var impure = []string{"os", "os/exec", "io/ioutil", "net", "net/http", "syscall", "database/sql", "embed"}
+
+// owners says which packages alone may import a module (or a package of the
+// standard library): one package hides each dependency. docs/dependencies.md
+// has a line for each module.
+var owners = map[string][]string{
+	"database/sql":                             {"internal/state"},
+	"modernc.org/sqlite":                       {"internal/state"},
+	"github.com/ProtonMail/go-crypto":          {"internal/sign"},
+	"go.yaml.in/yaml/v4":                       {"internal/config"},
+	"github.com/invopop/jsonschema":            {"internal/config"},
+	"github.com/vbauerster/mpb/v8":             {"internal/ui"},
+	"github.com/spf13/cobra":                   {"internal/cli"},
+	"github.com/spf13/pflag":                   {"internal/cli"},
+	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd"},
+	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/debian"},
+	"net/http":                                 {"internal/web"},
+	"net/http/httptest":                        {},
+	"testing":                                  {},
+	"github.com/google/go-cmp":                 {},
+	"github.com/rogpeppe/go-internal":          {},
+	"github.com/google/rpmpack":                {},
+	"github.com/santhosh-tekuri/jsonschema/v6": {},
+}
+
+// testOnly modules may be imported by the tests of any package.
+var testOnly = []string{
+	"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "github.com/google/rpmpack",
+	"github.com/santhosh-tekuri/jsonschema/v6", "github.com/klauspost/compress", "github.com/ulikunitz/xz",
+	"github.com/ProtonMail/go-crypto", // fixtures that sign wrongly on purpose
+}
+
+// starts says which packages may start programs, and which ones.
+// "*" is any program: its name comes from the caller or from a test bed.
+var starts = map[string][]string{
+	"internal/layers":   {"git"},
+	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
+	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
+	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
+	"internal/sign":     {"gpg", "gpg-connect-agent"},
+	"internal/doctest":  {"bash", "go"},
+}
