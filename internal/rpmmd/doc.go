@@ -1,0 +1,21 @@
+// Package rpmmd writes and reads the metadata of an rpm-md repository: the
+// folder repodata/ with repomd.xml and the files that it names, as dnf, zypper
+// and createrepo_c know it.
+//
+// Writing: [Build] turns packages into all files of a repodata folder, in
+// memory. Equal entries give equal bytes, whatever their order. Nothing is
+// written to a disk here; the caller stores Repodata.Files first and
+// Repodata.Repomd last, because only repomd.xml makes the others visible.
+//
+//	p, err := rpm.ReadFile("hello-1-1.noarch.rpm")
+//	md, err := rpmmd.Build([]rpmmd.Entry{{Package: p, Href: "../../pool/rpm/noarch/1/hello-1-1.noarch.rpm"}}, rpmmd.Options{Revision: "17", Timestamp: 1700000000})
+//
+// Reading: [ReadRepo] opens a repository by name, checks every checksum and size
+// and parses everything; [ReadRepomd], [ReadPrimary], [ReadFilelists] and
+// [ReadOther] read one file each. All of them take bytes from strangers: they
+// are bounded, never panic, and say where a file is wrong.
+//
+// The rules of which dependency and which file stands where are those of
+// createrepo_c 1.2.4 (the version that Yocto ships); rules.go lists them.
+// docs/format/repository-metadata.md describes the files.
+package rpmmd
