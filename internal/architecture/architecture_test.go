@@ -85,10 +85,14 @@ func ours(t *testing.T) []pkg {
 	return out
 }
 
-// place finds a package's level: its own row, or the nearest "x/*".
+// place finds a package's level: its own row, or test support for x/xtest (a
+// conformance suite or a test bed beside its package), or the nearest "x/*".
 func place(path string) (level, bool) {
 	if l, ok := levels[path]; ok {
 		return l, true
+	}
+	if parts := strings.Split(path, "/"); len(parts) > 2 && parts[len(parts)-1] == parts[len(parts)-2]+"test" {
+		return support, true
 	}
 	for dir := path; strings.Contains(dir, "/"); {
 		dir = dir[:strings.LastIndexByte(dir, '/')]
@@ -183,6 +187,7 @@ func TestEdges(t *testing.T) {
 		{"internal/store", "internal/state", false},
 		{"internal/feed", "internal/store/storetest", false},
 		{"internal/store/storetest", "internal/store", true},
+		{"internal/dnf", "internal/dnf/dnftest", false},
 		{"internal/check/install", "internal/check", true},
 		{"internal/check/install", "internal/check/upgrade", false},
 		{"internal/cli", "internal/state", true},
