@@ -29,17 +29,17 @@ func (v Verify) String() string {
 	if v.Problem != "" {
 		return v.Problem
 	}
-	flags, attr := v.Flags, v.Attr
+	flags, attr := v.Flags+"  ", v.Attr
 	if v.Missing {
-		flags = "missing  "
+		flags = "missing   "
 	}
 	if attr == "" {
 		attr = " "
 	}
-	return flags + "  " + attr + " " + v.Path
+	return flags + attr + " " + v.Path
 }
 
-var verifyLine = regexp.MustCompile(`^(missing  |[.?SM5DLUGTP]{9})  ([cdglra ]) (/.*)$`)
+var verifyLine = regexp.MustCompile(`^(missing   |[.?SM5DLUGTP]{9}  )([cdglra ]) (/.*)$`)
 
 // parseVerify reads rpm -Va's output. Whatever it does not know becomes a
 // Problem: nothing is passed over.
@@ -59,7 +59,7 @@ func parseVerify(out string) []Verify {
 		if strings.HasPrefix(m[1], "missing") {
 			v.Missing = true
 		} else {
-			v.Flags = m[1]
+			v.Flags = strings.TrimSpace(m[1])
 		}
 		all = append(all, v)
 	}
