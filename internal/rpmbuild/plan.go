@@ -1,0 +1,263 @@
+package rpmbuild
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+)
+
+// plan is plan.json of a build's folder: everything that Build and Collect need
+// to know. The folder holds, beside it:
+//
+//	inputs/<spec>/     the spec and its sources, as staged
+//	feed-config/       the generated feed configuration
+//	work/<task>/       where a task builds; removed when it is done
+//	rpms/<task>/       the packages of a finished task
+//	numbers/<task>     the number that the task was given (see [given])
+//	done/<task>.json   the marker of a finished task (see [marker])
+//	logs/<task>.log, console.log
+type plan struct {
+	Schema   int                    `json:"schema"` // 1
+	Key      distro.Digest          `json:"key"`    // of revision, build and version: whose plan this is
+	Build    distro.BuildID         `json:"build"`
+	Arch     string                 `json:"arch"`
+	Tasks    []task                 `json:"tasks"` // by name
+	Numbers  []distro.NumberRow     `json:"base_numbers"`
+	Packages []distro.PackageRecord `json:"base_packages"`
+}
+
+// task builds one spec for one scope.
+type task struct {
+	Name    string            `json:"name"` // "libknot.x86_64"
+	Layer   string            `json:"layer"`
+	Key     distro.NumberKey  `json:"key"`
+	Epoch   int64             `json:"source_date_epoch"` // seconds since 1970
+	Vars    map[string]string `json:"macros"`
+	Needs   []need            `json:"needs"`       // what is in its sysroot
+	After   []string          `json:"after"`       // the tasks that make it
+	Feed    bool              `json:"feed_config"` // it reads feed-config/
+	Outputs []string          `json:"packages"`    // names
+	Input   distro.Digest     `json:"input"`       // of all that decides its packages but the number and the needs
+}
+
+// need is one package of another task.
+type need struct {
+	Task    string `json:"task"`
+	Package string `json:"package"`
+}
+
+func (p *plan) baseRow(k distro.NumberKey) (distro.NumberRow, bool) {
+	for _, r := range p.Numbers {
+		if r.NumberKey == k {
+			return r, true
+		}
+	}
+	return distro.NumberRow{}, false
+}
+
+// Prepare stages and parses every spec of the layers and writes the plan into
+// dir, which it makes. All findings of all specs come at once: syntax errors
+// with position, missing sources, unknown or circular BuildRequires, the same
+// package twice. Called again for the same revision and build it keeps what is
+// there; for another one it begins anew.
+func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.Seed, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return errs.Wrap(err, "folder of the build")
+	}
+	key := distro.DigestOf(distro.CanonicalJSON([]any{rev.Digest(), seed.Build, seed.Version, b.opt.Arch}))
+	var old plan
+	if err := readJSON(filepath.Join(dir, "plan.json"), &old); err == nil && old.Key == key {
+		return nil
+	}
+	for _, d := range []string{"plan.json", "inputs", "feed-config", "work", "rpms", "numbers", "done", "logs", "console.log"} {
+		if err := removeAll(filepath.Join(dir, d)); err != nil {
+			return errs.Wrap(err, "folder of the build")
+		}
+	}
+	sb, err := b.start(ctx)
+	if err != nil {
+		return err
+	}
+	specs, err := b.stageSpecs(rev, seed, dir)
+	if err != nil {
+		return err
+	}
+	feed := filepath.Join(dir, "feed-config")
+	if err := os.MkdirAll(feed, 0o755); err != nil {
+		return errs.Wrap(err, "folder of the build")
+	}
+	if seed.FeedConfig != "" {
+		if _, err := stage(seed.FeedConfig, feed); err != nil {
+			return errs.Wrap(err, "feed configuration")
+		}
+	}
+	vars := map[string]string{
+		"distro_name": rev.Distribution, "distro_series": rev.Series, "distro_version": string(seed.Version),
+		"distro_title": seed.Title, "vendor": seed.Title, "distribution": strings.TrimSpace(seed.Title + " " + rev.Series),
+	}
+	if err := b.parseAll(ctx, sb, specs, filepath.Join(dir, "work", "parse"), feed, vars); err != nil {
+		return err
+	}
+	tasks, err := resolve(specs, b.opt.Arch, vars)
+	if err != nil {
+		return err
+	}
+	if err := removeAll(filepath.Join(dir, "work")); err != nil {
+		return errs.Wrap(err, "folder of the build")
+	}
+	return writeJSON(filepath.Join(dir, "plan.json"), plan{Schema: 1, Key: key, Build: seed.Build, Arch: b.opt.Arch, Tasks: tasks,
+		Numbers: seed.Numbers, Packages: seed.Packages})
+}
+
+// start checks the tools and the sandbox.
+func (b *Builder) start(ctx context.Context) (*sandbox, error) {
+	for _, t := range []string{b.opt.Tools.Rpmspec, b.opt.Tools.Rpmbuild} {
+		if _, err := exec.LookPath(t); err != nil {
+			return nil, missingTool(t, "the builder")
+		}
+	}
+	return newSandbox(ctx, b.opt)
+}
+
+// stageSpecs copies the folder of each spec, and its pinned sources, to inputs/.
+func (b *Builder) stageSpecs(rev distro.Revision, seed distro.Seed, dir string) ([]*spec, error) {
+	var specs []*spec
+	var bad errs.List
+	byName := map[string]*spec{}
+	for _, pin := range rev.Layers {
+		root, ok := seed.Layers[pin.Name]
+		if !ok {
+			bad = append(bad, errs.Ef(errs.NotFound, "layer %s is not checked out", pin.Name))
+			continue
+		}
+		entries, err := os.ReadDir(filepath.Join(root, "specs"))
+		if errors.Is(err, fs.ErrNotExist) {
+			bad = append(bad, errs.E(errs.NotFound, "layer "+pin.Name+" has no folder specs", errs.Hint("a layer holds specs/<name>/<name>.spec")))
+			continue
+		} else if err != nil {
+			return nil, errs.Wrap(err, "layer %s", pin.Name)
+		}
+		for _, e := range entries {
+			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			s := &spec{name: e.Name(), layer: pin.Name, dir: filepath.Join(dir, "inputs", e.Name()), vars: map[string]string{},
+				file: pin.Name + "/specs/" + e.Name() + "/" + e.Name() + ".spec"}
+			if other := byName[s.name]; other != nil {
+				bad = append(bad, errs.E(errs.Invalid, "the spec "+s.name+" is in two layers: "+other.layer+" and "+s.layer, s.at(0),
+					errs.Hint("remove one, or give it another name")))
+				continue
+			}
+			byName[s.name] = s
+			if err := s.stage(root, rev, seed); err != nil {
+				bad = append(bad, err)
+				continue
+			}
+			specs = append(specs, s)
+		}
+	}
+	if len(bad) == 0 && len(specs) == 0 {
+		return nil, errs.E(errs.Invalid, "no layer has a spec", errs.Hint("a layer holds specs/<name>/<name>.spec"))
+	}
+	sort.Slice(specs, func(i, j int) bool { return specs[i].name < specs[j].name })
+	return specs, bad.Err()
+}
+
+func (s *spec) stage(root string, rev distro.Revision, seed distro.Seed) error {
+	var err error
+	if s.sums, err = stage(filepath.Join(root, "specs", s.name), s.dir); err != nil {
+		return errs.Wrap(err, "spec %s of layer %s", s.name, s.layer)
+	}
+	text, err := os.ReadFile(filepath.Join(s.dir, s.name+".spec"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return errs.E(errs.NotFound, "layer "+s.layer+": the folder specs/"+s.name+" has no "+s.name+".spec", errs.Hint("the file and the folder have one name"))
+	} else if err != nil {
+		return errs.Wrap(err, "spec %s of layer %s", s.name, s.layer)
+	}
+	s.text = string(text)
+	for _, pin := range rev.Sources {
+		if pin.Spec != s.name {
+			continue
+		}
+		sum, err := copyFile(filepath.Join(seed.Sources, pin.Digest.Hex()), filepath.Join(s.dir, pin.Name), 0o644)
+		if err != nil {
+			return errs.E(errs.NotFound, "source "+pin.Name+" of spec "+s.name+" ("+pin.Origin+") is not in the store", err)
+		}
+		if sum != pin.Digest {
+			return errs.Ef(errs.Conflict, "source %s of spec %s has digest %s, pinned is %s", pin.Name, s.name, sum, pin.Digest)
+		}
+		s.sums[pin.Name] = "644 " + string(sum)
+		if s.vars["slipway_source_version"] == "" {
+			s.vars["slipway_source_version"] = upstream(pin.Version)
+		}
+	}
+	return nil
+}
+
+func (s *spec) readsFeedConfig() bool { return strings.Contains(s.text, "slipway_feed_config") }
+
+func (b *Builder) parseAll(ctx context.Context, sb *sandbox, specs []*spec, work, feed string, vars map[string]string) error {
+	found := make([]errs.List, len(specs))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, b.opt.Jobs)
+	for i, s := range specs {
+		wg.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			found[i] = b.parse(ctx, sb, s, work, vars)
+			if s.changed > 0 && len(found[i]) == 0 {
+				if err := s.clock(); err != nil {
+					found[i] = append(found[i], err)
+				}
+			}
+			if s.readsFeedConfig() {
+				if err := hashTree(s, feed); err != nil {
+					found[i] = append(found[i], err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return errs.E(errs.Interrupted, "reading the specs was stopped", context.Cause(ctx))
+	}
+	var bad errs.List
+	for _, f := range found {
+		bad = append(bad, f...)
+	}
+	return bad.Err()
+}
+
+// clock dates the staged files by the spec's changelog.
+func (s *spec) clock() error {
+	t := time.Unix(s.changed, 0)
+	for name := range s.sums {
+		if err := os.Chtimes(filepath.Join(s.dir, name), t, t); err != nil {
+			return errs.Wrap(err, "sources of %s", s.name)
+		}
+	}
+	return nil
+}
+
+// hashTree makes the files of a folder part of what decides the spec's packages.
+func hashTree(s *spec, dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		s.feedSums = append(s.feedSums, strings.TrimPrefix(path, dir)+" "+string(distro.DigestOf(data)))
+		return err
+	})
+}

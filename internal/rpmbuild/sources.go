@@ -1,0 +1,194 @@
+package rpmbuild
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+)
+
+// Source is a source of a spec that lies in no layer, as specs/<name>/sources.yaml
+// asks for it.
+type Source struct {
+	Spec   string   `json:"spec" yaml:"-"`
+	Name   string   `json:"name" yaml:"name"`     // file name, as in the spec's Source tag
+	Debian string   `json:"debian" yaml:"debian"` // an installed Debian package: a tar of its files
+	Paths  []string `json:"paths,omitempty" yaml:"paths"`
+}
+
+// ReadSources gives what all specs of a layer want, by spec and name. All
+// findings of all files come at once.
+func ReadSources(layerDir string) ([]Source, error) {
+	files, err := filepath.Glob(filepath.Join(layerDir, "specs", "*", "sources.yaml"))
+	if err != nil {
+		return nil, errs.Wrap(err, "sources of a layer")
+	}
+	var all []Source
+	var bad errs.List
+	for _, file := range files {
+		spec := filepath.Base(filepath.Dir(file))
+		data, err := os.ReadFile(file)
+		if err != nil {
+			bad = append(bad, errs.E(errs.Unavailable, "read a sources.yaml", err))
+			continue
+		}
+		list, err := parseSources(spec, data)
+		if err != nil {
+			bad = append(bad, err)
+		}
+		all = append(all, list...)
+	}
+	sort.Slice(all, func(i, j int) bool {
+		return all[i].Spec < all[j].Spec || all[i].Spec == all[j].Spec && all[i].Name < all[j].Name
+	})
+	return all, bad.Err()
+}
+
+func parseSources(spec string, data []byte) ([]Source, error) {
+	at := errs.At{File: "specs/" + spec + "/sources.yaml"}
+	const form = errs.Hint("- {name: busybox.tar, debian: busybox-static, paths: [/bin/busybox]}")
+	var list []Source
+	if err := yaml.Load(data, &list, yaml.WithKnownFields()); err != nil {
+		var le *yaml.LoadErrors
+		if errors.As(err, &le) && len(le.Errors) > 0 {
+			first := le.Errors[0]
+			at.Line, at.Col = first.Mark.Line, first.Mark.Column
+			err = errors.New(first.Message)
+		}
+		return nil, errs.E(errs.Invalid, "this is no list of sources", at, err, form)
+	}
+	var bad errs.List
+	seen := map[string]bool{}
+	for i := range list {
+		s := &list[i]
+		s.Spec = spec
+		switch {
+		case s.Name == "" || s.Name != filepath.Base(s.Name) || strings.HasPrefix(s.Name, "."):
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %d has the name %q, which is no plain file name", i+1, s.Name), at, form))
+		case s.Debian == "":
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %s does not say where it comes from", s.Name), at, form))
+		case seen[s.Name]:
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %s is there twice", s.Name), at))
+		}
+		seen[s.Name] = true
+	}
+	return list, bad.Err()
+}
+
+// lockFile is sources.lock: docs/format/sources-lock.md.
+type lockFile struct {
+	Schema  int                `json:"schema"` // 1
+	Sources []distro.SourcePin `json:"sources"`
+}
+
+// ReadLock reads a workspace's sources.lock. No file is no pins.
+func ReadLock(path string) ([]distro.SourcePin, error) {
+	var l lockFile
+	err := readJSON(path, &l)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil && l.Schema != 1 {
+		err = errs.Ef(errs.Invalid, "%s has schema %d, this program knows 1", filepath.Base(path), l.Schema)
+	}
+	for _, s := range l.Sources {
+		if err == nil {
+			_, err = distro.ParseDigest(string(s.Digest))
+		}
+	}
+	return l.Sources, errs.Wrap(err, "the pinned sources")
+}
+
+// WriteLock writes sources.lock, sorted by spec and name, durably.
+func WriteLock(path string, pins []distro.SourcePin) error {
+	pins = append([]distro.SourcePin{}, pins...)
+	sort.Slice(pins, func(i, j int) bool {
+		return pins[i].Spec < pins[j].Spec || pins[i].Spec == pins[j].Spec && pins[i].Name < pins[j].Name
+	})
+	return writeJSON(path, lockFile{Schema: 1, Sources: pins})
+}
+
+// upstream makes an rpm version of a Debian one: no epoch, no Debian revision,
+// and "." for what rpm does not allow.
+func upstream(v string) string {
+	if _, after, ok := strings.Cut(v, ":"); ok {
+		v = after
+	}
+	if i := strings.LastIndexByte(v, '-'); i > 0 {
+		v = v[:i]
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("._+~^", r) {
+			return r
+		}
+		return '.'
+	}, v)
+}
+
+// stage copies a folder of plain files, with modes 0644 and 0755 and mtime 0,
+// and gives the digest of each file with its mode.
+func stage(from, to string) (map[string]string, error) {
+	sums := map[string]string{}
+	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		if !e.Type().IsRegular() {
+			return errs.E(errs.Invalid, rel+" is no plain file", errs.Hint("a spec's folder holds plain files and folders"))
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if info.Mode()&0o100 != 0 {
+			mode = 0o755
+		}
+		d, err := copyFile(path, filepath.Join(to, rel), mode)
+		sums[rel] = fmt.Sprintf("%o %s", mode, d)
+		return err
+	})
+	return sums, err
+}
+
+func copyFile(from, to string, mode fs.FileMode) (distro.Digest, error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(out, h), in)
+	if err == nil {
+		err = out.Chmod(mode) // the umask may have taken bits
+	}
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chtimes(to, time.Unix(0, 0), time.Unix(0, 0))
+	}
+	return distro.DigestFromSum(h.Sum(nil)), err
+}
