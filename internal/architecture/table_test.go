@@ -48,6 +48,7 @@ var levels = map[string]level{
 	"internal/architecture": support,
 	"internal/doctest":      support,
 	"internal/crashtest":    support,
+	"scripts":               support,
 	"scripts/testreport":    support,
 }
 
