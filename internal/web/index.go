@@ -80,7 +80,7 @@ func commands(id, base string, keys []string, s seriesIndex) (repo string, try [
 			id, scope, id, s.Name, scope, url, strings.Join(keys, "\n       "))
 		from += fmt.Sprintf(" --repofrompath=%[1]s-%[2]s,%[3]s --setopt=%[1]s-%[2]s.gpgkey=%[4]s", id, scope, url, strings.Join(keys, ","))
 	}
-	only := fmt.Sprintf("dnf -y --setopt=reposdir=/dev/null%s --setopt='%s-*.repo_gpgcheck=1' --setopt='%s-*.gpgcheck=1'", from, id, id)
+	only := fmt.Sprintf("dnf -y --releasever=%s --setopt=reposdir=/dev/null%s --setopt='%s-*.repo_gpgcheck=1' --setopt='%s-*.gpgcheck=1'", s.Name, from, id, id)
 	return strings.TrimSuffix(b.String(), "\n"), []string{only + " repoquery --available"}
 }
 
