@@ -10,6 +10,7 @@ const (
 	Block Level = "block"
 	Warn  Level = "warn"
 	Info  Level = "info"
+	Off   Level = "off" // only in a policy: the check does not run, and the verdict says so
 )
 
 // Finding is one answer of a check that a person should know of.
