@@ -1,6 +1,25 @@
+// Package rpm reads RPM files, and gives them another signature.
+//
+// An RPM file has four parts: a lead of 96 bytes, the signature header, the main
+// header (all that is known of the package) and the compressed payload (the
+// files, as a cpio archive). [Read] turns the headers into a [Package]; it never
+// touches the payload. [Verify] compares header and payload with the checksums
+// that the file carries; [Extract] unpacks the payload; [Resign] writes the same
+// package with another signature header. The bytes of the main header are the
+// identity of a package: their sha256 is [Package.HeaderDigest], which signing
+// does not change. [ContentOf] is what the package does to a device.
+//
+// Everything here treats a file as made by a stranger: whatever it claims is
+// checked before it is believed or allocated, and an unsound file is an
+// errs.Invalid that says where it is damaged.
+//
+// The format: rpm's docs/manual/format_header.md and format_v4.md, tags by
+// rpmtag.h, checks by header.cc of rpm 4.18 (read, not copied).
 package rpm
 
-import "slipway/internal/distro"
+import (
+	"slipway/internal/distro"
+)
 
 // Package is one RPM as feeds, checks and diffs see it. Read it with [Read].
 type Package struct {
@@ -14,7 +33,9 @@ type Package struct {
 	Packager, BuildHost, Distribution                 string
 	BuildTime                                         int64 // seconds since 1970
 	InstalledSize, ArchiveSize                        int64 // bytes
-	PayloadFormat, PayloadCompressor, PayloadDigest   string
+	PayloadFormat, PayloadCompressor                  string
+	PayloadDigest                                     string // hexadecimal, of the compressed payload, by PayloadDigestAlgo
+	PayloadDigestAlgo, FileDigestAlgo                 int    // OpenPGP numbers: 1 md5, 8 sha256, 9 sha384, 10 sha512
 	Provides, Requires, Conflicts, Obsoletes          []Dep
 	Recommends, Suggests, Supplements, Enhances       []Dep
 	Files                                             []File
@@ -93,16 +114,22 @@ type Changelog struct {
 
 // Script is a scriptlet or trigger.
 type Script struct {
-	Kind   string // "pre", "post", "preun", "postun", "pretrans", "posttrans", "verify", "trigger..."
-	Interp string // interpreter with its arguments
-	Body   string
-	On     []Dep // of a trigger
+	// Kind is "pre", "post", "preun", "postun", "pretrans", "posttrans",
+	// "preuntrans", "postuntrans", "verify", or of a trigger "triggerprein",
+	// "triggerin", "triggerun", "triggerpostun", each also with the prefix
+	// "file" or "transfile".
+	Kind     string
+	Interp   string // interpreter with its arguments
+	Body     string // "" when the interpreter alone is run (-p)
+	Flags    uint32 // 1 expand macros, 2 expand query tags, 4 critical
+	Priority int    // of a file trigger
+	On       []Dep  // of a trigger
 }
 
 // Signature is an OpenPGP signature found in the signature header.
 type Signature struct {
-	Tag  int // 267, 268, 278, or an older one over header and payload
-	Data []byte
+	Tag  int    // 267, 268, 278 (over the main header), or an older one over header and payload
+	Data []byte // an OpenPGP signature packet, binary
 }
 
 // EVR gives [epoch:]version-release.

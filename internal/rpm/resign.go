@@ -1,0 +1,111 @@
+package rpm
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"slipway/internal/errs"
+)
+
+// Resign verifies the RPM file r of size bytes as [Verify] does and writes it to
+// w with another signature header: all signatures that it had are dropped, as is
+// the space that rpm reserves for one, and the one that sign gives for the bytes
+// of the main header takes their place. tag is 267 (EdDSA, DSA), 268 (RSA) or
+// 278 (rpm 6). Lead, main header and payload are copied unchanged, so
+// HeaderDigest stays equal. Equal input and equal signatures give equal bytes.
+// docs/format/rpm-signature.md describes the result.
+//
+// Nothing is written before file and signature are known to be good; what w
+// holds after an error is no package.
+func Resign(w io.Writer, r io.ReaderAt, size int64, sign func(header []byte) (sig []byte, tag int, err error)) error {
+	const name = "package"
+	l, err := readLayout(r, size, name)
+	if err != nil {
+		return err
+	}
+	p, err := fill(l, name)
+	if err != nil {
+		return err
+	}
+	if err := verify(r, l, p.NEVRA()); err != nil {
+		return err
+	}
+	sig, tag, err := sign(slices.Clone(l.main.raw))
+	if err != nil {
+		return errs.Wrap(err, "sign %s", p.NEVRA())
+	}
+	signed, err := signatureEntry(sig, tag)
+	if err != nil {
+		return errs.Wrap(err, "sign %s", p.NEVRA())
+	}
+	head, err := io.ReadAll(io.NewSectionReader(r, 0, leadSize))
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+p.NEVRA(), err)
+	}
+	head = append(head, signatureHeader(l.sig, signed)...)
+	head = append(head, l.main.raw...)
+	if _, err := w.Write(head); err != nil {
+		return errs.E(errs.Unavailable, "write "+p.NEVRA(), err)
+	}
+	payload := l.payload(r)
+	if n, err := io.Copy(w, payload); err != nil || n != payload.Size() {
+		return errs.E(errs.Unavailable, fmt.Sprintf("copy payload of %s: %d of %d bytes", p.NEVRA(), n, payload.Size()), err)
+	}
+	return nil
+}
+
+func signatureEntry(sig []byte, tag int) (entry, error) {
+	switch {
+	case len(sig) == 0:
+		return entry{}, errs.E(errs.Internal, "the signature is empty")
+	case tag == sigDSA || tag == sigRSA:
+		return entry{tag: uint32(tag), typ: typeBin, count: uint32(len(sig)), data: sig}, nil
+	case tag == sigOpenPGP:
+		return entry{tag: sigOpenPGP, typ: typeStringArray, count: 1, data: append([]byte(base64.StdEncoding.EncodeToString(sig)), 0)}, nil
+	}
+	return entry{}, errs.Ef(errs.Internal, "tag %d is no place for a signature over the header", tag)
+}
+
+// signatureHeader gives old with its signatures replaced, padded to 8 bytes.
+func signatureHeader(old *header, signature entry) []byte {
+	entries := []entry{signature}
+	for _, e := range old.entries {
+		switch {
+		case e.tag == sigRegion, e.tag == sigReserved, e.tag == sigReservedSpace, slices.Contains(signatureTags, e.tag):
+		default:
+			entries = append(entries, e)
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return int(a.tag) - int(b.tag) })
+
+	var index, data []byte
+	for _, e := range entries {
+		for len(data)%alignment(e.typ) != 0 {
+			data = append(data, 0)
+		}
+		index = appendEntry(index, e.tag, e.typ, uint32(len(data)), e.count)
+		data = append(data, e.data...)
+	}
+	n := uint32(len(entries) + 1)
+	region := appendEntry(nil, sigRegion, typeBin, uint32(len(data)), entrySize)
+	data = appendEntry(data, sigRegion, typeBin, -n*entrySize, entrySize)
+
+	out := slices.Clone(headerMagic)
+	out = binary.BigEndian.AppendUint32(out, n)
+	out = binary.BigEndian.AppendUint32(out, uint32(len(data)))
+	out = slices.Concat(out, region, index, data)
+	for len(out)%8 != 0 {
+		out = append(out, 0)
+	}
+	return out
+}
+
+func appendEntry(b []byte, values ...uint32) []byte {
+	for _, v := range values {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	return b
+}
