@@ -1,0 +1,237 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"slipway/internal/distro"
+)
+
+// check holds what needs more than one value, or the words of distro.
+func (d *Definition) check() {
+	d.checkSeries()
+	d.checkBuilder()
+	d.checkLayers()
+	d.checkBoards()
+	d.unique("targets", "target", d.Targets)
+	d.checkPublish()
+	d.checkGate()
+	d.checkSecurity()
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// unique finds names that a list has twice.
+func (d *Definition) unique(path, what string, names []string) {
+	seen := map[string]bool{}
+	for i, n := range names {
+		if n != "" && seen[n] {
+			d.doc.at(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s %s is here twice", what, n), "")
+		}
+		seen[n] = true
+	}
+}
+
+func (d *Definition) checkSeries() {
+	s := d.Series
+	if s.Released != "" && s.SecuritySupportEnds != "" && s.SecuritySupportEnds < s.Released {
+		d.doc.at("series.security_support_ends", fmt.Sprintf("security support ends on %s, before the release on %s", s.SecuritySupportEnds, s.Released), "")
+	}
+	switch {
+	case s.Ends == "":
+	case s.SecuritySupportEnds != "" && s.Ends < s.SecuritySupportEnds:
+		d.doc.at("series.ends", fmt.Sprintf("the series ends on %s, before its security support on %s", s.Ends, s.SecuritySupportEnds), "")
+	case s.Released != "" && s.Ends < s.Released:
+		d.doc.at("series.ends", fmt.Sprintf("the series ends on %s, before its release on %s", s.Ends, s.Released), "")
+	}
+}
+
+func (d *Definition) checkBuilder() {
+	b := d.Builder
+	if b.Kind == BitBake && b.Release == "" && !d.doc.given("builder.release") {
+		d.doc.missing("builder.release", "builder.release is missing", "the Yocto release that the layers belong to: wrynose")
+	}
+	only := func(path, set, kind string) {
+		if set != "" && b.Kind != kind {
+			d.doc.at(path, fmt.Sprintf("%s does nothing with builder %s", path, b.Kind), "it is for "+kind+": remove it, or change builder.kind")
+		}
+	}
+	only("builder.release", b.Release, BitBake)
+	only("conf", d.Conf, BitBake)
+	only("builder.arches", strings.Join(b.Arches, " "), RPMBuild)
+	if b.Kind == RPMBuild && len(b.Arches) == 0 {
+		d.doc.at("builder.arches", "builder.arches is empty", "name one, or leave the key out: [x86_64]")
+	}
+	d.unique("builder.arches", "architecture", b.Arches)
+}
+
+func (d *Definition) checkLayers() {
+	if d.doc.values["layers"] != nil && d.Layers != nil && len(d.Layers) == 0 {
+		d.doc.at("layers", "layers is empty", "a definition needs at least one layer: - {name: meta-mine, path: ./layers/meta-mine}")
+	}
+	seen := map[string]string{}
+	d.layerList("layers", d.Layers, seen)
+	names := map[string]bool{}
+	for i, c := range d.Components {
+		p := fmt.Sprintf("components[%d]", i)
+		if c.Name != "" && names[c.Name] {
+			d.doc.at(p+".name", fmt.Sprintf("component %s is here twice", c.Name), "")
+		}
+		names[c.Name] = true
+		d.layerList(p+".layers", c.Layers, seen)
+		d.unique(p+".targets", "target", c.Targets)
+		if len(c.Layers) == 0 && len(c.Targets) == 0 {
+			d.doc.at(p, fmt.Sprintf("component %s adds nothing", c.Name), "give it layers or targets")
+		}
+	}
+}
+
+func (d *Definition) layerList(prefix string, layers []Layer, seen map[string]string) {
+	for i, l := range layers {
+		p := fmt.Sprintf("%s[%d]", prefix, i)
+		if first, twice := seen[l.Name]; l.Name != "" && twice {
+			d.doc.at(p+".name", fmt.Sprintf("layer %s is here twice", l.Name), fmt.Sprintf("the first is %s", first))
+		} else {
+			seen[l.Name] = p
+		}
+		given := func(key string) bool { return d.doc.given(p + "." + key) }
+		if l.URL == "" && !given("url") {
+			for _, key := range []string{"branch", "commit"} {
+				if given(key) {
+					d.doc.at(p+"."+key, fmt.Sprintf("%s without url", key), "a local layer is taken as committed in the workspace; a remote one needs its url")
+				}
+			}
+			if !given("path") {
+				d.doc.missing(p+".path", strings.TrimSpace("layer "+l.Name)+" has neither path nor url", "path: for a folder of the workspace, ./layers/meta-mine; url: for another repository")
+			}
+		} else if msg := badRepository(l.URL); l.URL != "" && msg != "" {
+			d.doc.at(p+".url", fmt.Sprintf("%q %s", short(l.URL), msg), "https://..., ssh://..., git@host:path, or a path for tests")
+		} else if !given("branch") && !given("commit") {
+			d.doc.missing(p+".branch", strings.TrimSpace("layer "+l.Name)+" has neither branch nor commit", "branch: takes its newest commit at each build, commit: fixes one")
+		}
+		if given("path") {
+			d.checkPath(p+".path", l)
+		}
+	}
+}
+
+// badRepository says what is wrong with a repository's address.
+func badRepository(s string) string {
+	if s == "" || strings.HasPrefix(s, "-") || strings.ContainsAny(s, " '\"") || strings.Contains(s, "::") {
+		return "is no address of a git repository"
+	}
+	if !strings.Contains(s, "://") {
+		return ""
+	}
+	u, err := url.Parse(s)
+	if err != nil || !slices.Contains([]string{"https", "http", "ssh", "git", "file"}, u.Scheme) {
+		return "is no address of a git repository"
+	}
+	if _, secret := u.User.Password(); secret {
+		return "has a password in it, and would be published"
+	}
+	return ""
+}
+
+func (d *Definition) checkPath(at string, l Layer) {
+	clean := path.Clean(l.Path)
+	switch {
+	case l.Path == "":
+		if n := d.doc.values[at]; n != nil && n.ShortTag() == "!!str" && n.Value == "" {
+			d.doc.at(at, "the path is empty", "write . for the whole repository")
+		}
+	case strings.Contains(l.Path, `\`):
+		d.doc.at(at, fmt.Sprintf("path %q has a backslash in it", short(l.Path)), "separate folders by /")
+	case path.IsAbs(clean), clean == "..", strings.HasPrefix(clean, "../"):
+		where := "the workspace"
+		if l.URL != "" {
+			where = "the repository"
+		}
+		d.doc.at(at, fmt.Sprintf("path %q leaves %s", short(l.Path), where), "a layer lies in it: ./layers/"+l.Name)
+	case clean == ".git", strings.HasPrefix(clean, ".git/"), clean == ".slipway", strings.HasPrefix(clean, ".slipway/"):
+		d.doc.at(at, fmt.Sprintf("path %q is not a place for a layer", short(l.Path)), "a layer lies beside it: ./layers/"+l.Name)
+	}
+}
+
+func (d *Definition) checkBoards() {
+	seen := map[string]bool{}
+	for i, b := range d.Boards {
+		p := fmt.Sprintf("boards[%d]", i)
+		if b.Name != "" && seen[b.Name] {
+			d.doc.at(p+".name", fmt.Sprintf("board %s is here twice", b.Name), "")
+		}
+		seen[b.Name] = true
+		d.unique(p+".images", "image", b.Images)
+		// Both are scopes of feeds, in one folder.
+		if b.Name != "" && slices.Contains(d.Builder.Arches, b.Name) {
+			d.doc.at(p+".name", fmt.Sprintf("board %s has the name of an architecture", b.Name), "each has its own feed: choose another name")
+		}
+	}
+}
+
+func (d *Definition) checkPublish() {
+	known := make([]string, len(distro.Classes))
+	for i, c := range distro.Classes {
+		known[i] = string(c)
+	}
+	names := make([]string, len(d.Publish.Public))
+	for i, c := range d.Publish.Public {
+		names[i] = string(c)
+		if c != "" && !slices.Contains(known, string(c)) {
+			msg, hint := choice("class", string(c), known)
+			d.doc.at(fmt.Sprintf("publish.public[%d]", i), msg, hint)
+		}
+	}
+	d.unique("publish.public", "class", names)
+	for i, x := range d.Publish.Exclude {
+		p := fmt.Sprintf("publish.exclude[%d]", i)
+		if x == (Exclude{}) && d.doc.values[p] != nil && len(d.doc.values[p].Content) == 0 {
+			d.doc.at(p, "this entry matches nothing", "name a license, license_flags or recipe")
+		}
+		if _, err := path.Match(x.Recipe, ""); err != nil {
+			d.doc.at(p+".recipe", fmt.Sprintf("%q is no pattern", short(x.Recipe)), "a name, in which * stands for any text: vendor-*")
+		}
+	}
+}
+
+func (d *Definition) checkGate() {
+	levels := []string{string(distro.Block), string(distro.Warn), string(distro.Info), string(CheckOff)}
+	for _, id := range sortedKeys(d.Gate.Checks) {
+		if key := d.doc.keys["gate.checks."+id]; !rules["check"].accepts(id) {
+			d.doc.find(key.Line, key.Column, fmt.Sprintf("%q is not %s", short(id), rules["check"].what), rules["check"].form)
+		}
+		if level := string(d.Gate.Checks[id]); level != "" && !slices.Contains(levels, level) {
+			msg, hint := choice("level", level, levels)
+			d.doc.at("gate.checks."+id, msg, hint)
+		}
+	}
+}
+
+func (d *Definition) checkSecurity() {
+	s := d.Security.SLA
+	list := []struct {
+		name string
+		d    Duration
+	}{{"critical", s.Critical}, {"important", s.Important}, {"moderate", s.Moderate}, {"low", s.Low}}
+	last := list[0]
+	for _, x := range list[1:] {
+		if x.d == "" {
+			continue
+		}
+		if last.d != "" && x.d.Span() < last.d.Span() {
+			d.doc.at("security.sla."+x.name, fmt.Sprintf("%s in %s is sooner than %s in %s", x.name, x.d, last.name, last.d), "what is graver is fixed sooner")
+		}
+		last = x
+	}
+}

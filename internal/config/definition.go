@@ -1,0 +1,207 @@
+package config
+
+import (
+	"slices"
+	"time"
+
+	"slipway/internal/distro"
+)
+
+// Definition is slipway.yaml, with every default filled in. Make it with
+// [LoadDefinition] or [ParseDefinition]: a Definition that exists is valid.
+type Definition struct {
+	Schema       int         `json:"schema" jsonschema:"required,minimum=1,maximum=1" jsonschema_description:"Version of this format: 1."`
+	Distribution string      `json:"distribution" jsonschema:"required" rule:"distribution" jsonschema_description:"Name of the distribution, as in file names and repository ids."`
+	Title        string      `json:"title,omitempty" jsonschema_description:"Name for people; the distribution's name when absent."`
+	Series       Series      `json:"series" jsonschema:"required"`
+	Builder      Builder     `json:"builder"`
+	Layers       []Layer     `json:"layers" jsonschema:"required,minItems=1" jsonschema_description:"Where recipes or specs come from, in order."`
+	Conf         string      `json:"conf,omitempty" jsonschema_description:"Appended to the generated local.conf (bitbake)."`
+	Boards       []Board     `json:"boards" jsonschema_description:"The machines that the series is made for."`
+	Targets      []string    `json:"targets" rule:"package" jsonschema_description:"What to build; none means all that the layers have (rpmbuild)."`
+	Components   []Component `json:"components" jsonschema_description:"Optional parts: further layers and targets."`
+	Feeds        Feeds       `json:"feeds" jsonschema:"required"`
+	Publish      Publish     `json:"publish"`
+	Gate         Gate        `json:"gate"`
+	Security     Security    `json:"security"`
+
+	doc *document
+}
+
+// Series is the maintained line and its lifespan.
+type Series struct {
+	Name                string `json:"name" jsonschema:"required" rule:"series" jsonschema_description:"The first part of every version: series 1 has releases 1.1, 1.2, ..."`
+	Released            Date   `json:"released" jsonschema:"required" rule:"date" jsonschema_description:"Day of the first release."`
+	SecuritySupportEnds Date   `json:"security_support_ends" jsonschema:"required" rule:"date" jsonschema_description:"Last day with security fixes."`
+	Ends                Date   `json:"ends" jsonschema:"required" rule:"date" jsonschema_description:"End of life."`
+}
+
+// Builder says what builds.
+type Builder struct {
+	Kind    string   `json:"kind" jsonschema:"enum=bitbake,enum=rpmbuild,enum=import,default=rpmbuild" jsonschema_description:"bitbake; rpmbuild, the embedded builder; import, a deploy tree that another CI made."`
+	Release string   `json:"release,omitempty" rule:"word" jsonschema_description:"Yocto release (bitbake only)."`
+	Arches  []string `json:"arches,omitempty" rule:"arch" jsonschema_description:"Architectures of packages beside noarch (rpmbuild only); x86_64 when absent."`
+}
+
+// The kinds of builders.
+const (
+	BitBake  = "bitbake"
+	RPMBuild = "rpmbuild"
+	Import   = "import"
+)
+
+// Layer is a folder with recipes or specs: in the workspace's own git
+// repository (Path alone) or in another one (URL).
+type Layer struct {
+	Name   string `json:"name" jsonschema:"required" rule:"layer"`
+	URL    string `json:"url,omitempty" jsonschema_description:"Git repository; absent for a folder of the workspace."`
+	Branch string `json:"branch,omitempty" rule:"ref" jsonschema_description:"Branch whose newest commit is taken."`
+	Commit string `json:"commit,omitempty" rule:"commit" jsonschema_description:"Full commit id; wins over branch."`
+	Path   string `json:"path,omitempty" jsonschema_description:"Folder: in the workspace, or with url in that repository."`
+}
+
+// Board is a machine.
+type Board struct {
+	Name      string   `json:"name" jsonschema:"required" rule:"board"`
+	Support   string   `json:"support" jsonschema:"enum=supported,enum=experimental,default=supported"`
+	SoCFamily string   `json:"soc_family,omitempty" rule:"board"`
+	Images    []string `json:"images" rule:"package"`
+	Boot      Boot     `json:"boot"`
+}
+
+// Boot says where a board is booted for tests.
+type Boot struct {
+	Rig string `json:"rig,omitempty" rule:"word" jsonschema_description:"Name of the test rig, for instance qemu-x86_64."`
+}
+
+// Component is an optional part that extends the feed.
+type Component struct {
+	Name    string   `json:"name" jsonschema:"required" rule:"layer"`
+	Layers  []Layer  `json:"layers"`
+	Targets []string `json:"targets" rule:"package"`
+	Enabled bool     `json:"enabled" jsonschema:"default=false"`
+}
+
+// Feeds says what clients read, and where.
+type Feeds struct {
+	Format  string `json:"format" jsonschema:"enum=rpm,default=rpm"`
+	BaseURL string `json:"base_url" jsonschema:"required" rule:"url" jsonschema_description:"Address of the publication as clients see it, without the series: http, https or file."`
+}
+
+// Publish says what leaves the house.
+type Publish struct {
+	Public  []distro.Class `json:"public" jsonschema_description:"Classes of artifacts in the publication; packages, images, sdk, sources, sbom and configuration when absent."`
+	Exclude []Exclude      `json:"exclude" jsonschema_description:"What is never published; the keys of one entry must all match."`
+}
+
+// Exclude names packages by a glob; what is set must all match.
+type Exclude struct {
+	License      string `json:"license,omitempty"`
+	LicenseFlags string `json:"license_flags,omitempty"`
+	Recipe       string `json:"recipe,omitempty" jsonschema_description:"Name of a recipe or spec; * stands for any text."`
+}
+
+// Gate is the policy over the checks' findings.
+type Gate struct {
+	UpgradeFrom UpgradeFrom            `json:"upgrade_from"`
+	Checks      map[string]CheckPolicy `json:"checks" jsonschema_description:"Check id to level: block, warn, info or off."`
+}
+
+// UpgradeFrom says from which releases the upgrade is tested.
+type UpgradeFrom struct {
+	First          bool `json:"first" jsonschema:"default=true"`
+	Last           bool `json:"last" jsonschema:"default=true"`
+	Random         int  `json:"random" jsonschema:"minimum=0,maximum=100,default=0" jsonschema_description:"How many of the other releases."`
+	PreviousSeries bool `json:"previous_series" jsonschema:"default=false"`
+}
+
+// CheckPolicy is a distro.Level, or "off".
+type CheckPolicy string
+
+// CheckOff turns a check off.
+const CheckOff CheckPolicy = "off"
+
+// Security says whom to tell, and how fast fixes come.
+type Security struct {
+	Contact string `json:"contact,omitempty" rule:"contact" jsonschema_description:"Mail address, or https address of a page."`
+	SLA     SLA    `json:"sla"`
+}
+
+// SLA is the time to a fix by severity.
+type SLA struct {
+	Critical  Duration `json:"critical,omitempty" rule:"duration"`
+	Important Duration `json:"important,omitempty" rule:"duration"`
+	Moderate  Duration `json:"moderate,omitempty" rule:"duration"`
+	Low       Duration `json:"low,omitempty" rule:"duration"`
+}
+
+// Date is a day, "2026-12-01".
+type Date string
+
+// Time gives the day's begin, UTC; the zero time for an empty Date.
+func (d Date) Time() time.Time {
+	t, _ := time.Parse(time.DateOnly, string(d))
+	return t
+}
+
+// Duration is a whole number of hours, days or weeks: "12h", "3d", "2w".
+type Duration string
+
+// Span gives the length; 0 for an empty Duration.
+func (d Duration) Span() time.Duration {
+	span, _ := parseSpan(string(d))
+	return span
+}
+
+// defaultPublic is what publish.public is when absent (DESIGN.md section 4).
+var defaultPublic = []distro.Class{distro.Packages, distro.Images, distro.SDK, distro.Sources, distro.SBOM, distro.Configuration}
+
+// fillIn sets the defaults that depend on other keys.
+func (d *Definition) fillIn() {
+	if d.Title == "" {
+		d.Title = d.Distribution
+	}
+	if d.Builder.Kind == RPMBuild && d.Builder.Arches == nil {
+		d.Builder.Arches = []string{"x86_64"}
+	}
+	if d.Publish.Public == nil {
+		d.Publish.Public = slices.Clone(defaultPublic)
+	}
+	local := func(layers []Layer) {
+		for i := range layers {
+			if layers[i].Path == "" {
+				layers[i].Path = "."
+			}
+		}
+	}
+	local(d.Layers)
+	for _, c := range d.Components {
+		local(c.Layers)
+	}
+}
+
+// IsPublic reports whether artifacts of class are published.
+func (d *Definition) IsPublic(class distro.Class) bool {
+	return slices.Contains(d.Publish.Public, class)
+}
+
+// BoardNames gives the boards in the definition's order.
+func (d *Definition) BoardNames() []string {
+	names := make([]string, len(d.Boards))
+	for i, b := range d.Boards {
+		names[i] = b.Name
+	}
+	return names
+}
+
+// EnabledLayers gives the layers, with those of the enabled components after
+// the definition's own.
+func (d *Definition) EnabledLayers() []Layer {
+	out := slices.Clone(d.Layers)
+	for _, c := range d.Components {
+		if c.Enabled {
+			out = append(out, c.Layers...)
+		}
+	}
+	return out
+}

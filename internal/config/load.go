@@ -1,0 +1,114 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"slipway/internal/errs"
+)
+
+// LoadDefinition reads the file path as [ParseDefinition] does. Findings name
+// the file by its last element. A missing file is NotFound.
+func LoadDefinition(path string) (*Definition, error) {
+	data, err := readDocument(path)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDefinition(filepath.Base(path), data)
+}
+
+// ParseDefinition reads a definition from bytes; name stands in the findings.
+// The error is an errs.List of all findings (or the only one), each Invalid and
+// with its position. It looks at nothing but the bytes: see
+// [Definition.CheckFolders] for what must exist beside them.
+func ParseDefinition(name string, data []byte) (*Definition, error) {
+	d := &Definition{doc: parse(name, data)}
+	d.doc.decode(reflect.ValueOf(d).Elem())
+	if d.doc.root != nil {
+		d.fillIn()
+		d.check()
+	}
+	if err := d.doc.result(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// result orders the findings by their place.
+func (d *document) result() error {
+	slices.SortStableFunc(d.findings, func(a, b error) int {
+		p, q := position(a), position(b)
+		switch {
+		case p.Line == 0 && q.Line > 0:
+			return 1
+		case q.Line == 0 && p.Line > 0:
+			return -1
+		case p.Line != q.Line:
+			return p.Line - q.Line
+		}
+		return p.Col - q.Col
+	})
+	return d.findings.Err()
+}
+
+// CheckFolders looks for the folders of the local layers in a workspace. Its
+// findings have the form of [ParseDefinition]'s.
+func (d *Definition) CheckFolders(workspace string) error {
+	d.doc.findings = nil
+	look := func(layers []Layer, prefix string) {
+		for i, l := range layers {
+			if l.URL != "" {
+				continue
+			}
+			if info, err := os.Stat(filepath.Join(workspace, l.Path)); err == nil && info.IsDir() {
+				continue
+			}
+			parent := filepath.Dir(filepath.Join(workspace, l.Path))
+			entries, _ := os.ReadDir(parent)
+			var near []string
+			for _, e := range entries {
+				if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+					near = append(near, e.Name())
+				}
+			}
+			hint := "make it, or correct the path"
+			if n := errs.Near(filepath.Base(l.Path), near); n != "" {
+				hint = fmt.Sprintf("did you mean %q?", filepath.Join(filepath.Dir(l.Path), n))
+			}
+			d.doc.at(fmt.Sprintf("%s[%d].path", prefix, i), fmt.Sprintf("layer %s: there is no folder %s", l.Name, l.Path), hint)
+		}
+	}
+	look(d.Layers, "layers")
+	for i, c := range d.Components {
+		look(c.Layers, fmt.Sprintf("components[%d].layers", i))
+	}
+	return d.doc.result()
+}
+
+// CheckIDs finds ids under gate.checks that are none of the known ones; this
+// package does not know which checks there are.
+func (d *Definition) CheckIDs(known []string) error {
+	d.doc.findings = nil
+	for _, id := range sortedKeys(d.Gate.Checks) {
+		if !slices.Contains(known, id) {
+			key := d.doc.keys["gate.checks."+id]
+			msg, hint := choice("check", id, known)
+			d.doc.find(key.Line, key.Column, msg, hint)
+		}
+	}
+	return d.doc.result()
+}
+
+// CanBuild gives nil when this slipway can build with the definition's builder.
+func (d *Definition) CanBuild() error {
+	if d.Builder.Kind == RPMBuild {
+		return nil
+	}
+	d.doc.findings = nil
+	d.doc.at("builder.kind", fmt.Sprintf("builder %s is not built yet", d.Builder.Kind), "this slipway builds with kind: rpmbuild")
+	return d.doc.result()
+}

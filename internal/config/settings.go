@@ -1,0 +1,142 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"slipway/internal/errs"
+)
+
+// Settings is settings.yaml, the installation, with every default filled in.
+// Relative paths start at the workspace; the accessors give absolute ones.
+type Settings struct {
+	Schema      int    `json:"schema" jsonschema:"minimum=1,maximum=1,default=1" jsonschema_description:"Version of this format: 1."`
+	Publication string `json:"publication" jsonschema:"default=publication" jsonschema_description:"Folder of the publication."`
+	Store       string `json:"store" jsonschema:"default=.slipway/store" jsonschema_description:"Folder of the artifact store."`
+	Keys        string `json:"keys,omitempty" jsonschema_description:"Folder of the signing keys, outside the workspace."`
+	Build       Build  `json:"build"`
+	Serve       Serve  `json:"serve"`
+
+	workspace   string
+	keysDefault bool
+	doc         *document
+}
+
+// Build says how this machine builds.
+type Build struct {
+	Jobs    int    `json:"jobs" jsonschema:"minimum=0,maximum=1024,default=0" jsonschema_description:"Tasks at once; 0 for one per processor."`
+	Sandbox string `json:"sandbox" jsonschema:"enum=auto,enum=bwrap,enum=none,default=auto" jsonschema_description:"auto takes bwrap where it works."`
+}
+
+// Serve says where slipway serve listens.
+type Serve struct {
+	Listen string `json:"listen" jsonschema:"default=127.0.0.1:8080" rule:"listen"`
+}
+
+// LoadSettings reads the settings of a workspace. A missing file gives the
+// defaults; errors are as those of [ParseDefinition]. The default of keys is
+// slipway/keys/<distribution> in the user's configuration folder
+// ($XDG_CONFIG_HOME, else ~/.config).
+func LoadSettings(path, workspace string) (*Settings, error) {
+	data, err := readDocument(path)
+	if errs.Is(err, errs.NotFound) {
+		data, err = nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	abs, err := filepath.Abs(workspace)
+	if err != nil {
+		return nil, errs.E(errs.Unavailable, "find "+workspace, err)
+	}
+	return parseSettings(filepath.Base(path), data, abs, os.Getenv)
+}
+
+func parseSettings(name string, data []byte, workspace string, getenv func(string) string) (*Settings, error) {
+	s := &Settings{doc: parse(name, data), workspace: workspace}
+	if s.doc.root == nil && len(s.doc.findings) == 0 { // all is a comment, or nothing
+		s.doc = parse(name, []byte("{}"))
+	}
+	s.doc.decode(reflect.ValueOf(s).Elem())
+	if s.doc.root != nil {
+		s.check(getenv)
+	}
+	if err := s.doc.result(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Settings) check(getenv func(string) string) {
+	home, userConfig := getenv("HOME"), getenv("XDG_CONFIG_HOME")
+	// The XDG rules ask for an absolute path, and to ignore any other.
+	if !filepath.IsAbs(userConfig) {
+		userConfig = filepath.Join(home, ".config")
+	}
+	if s.Keys == "" {
+		s.keysDefault = true
+		s.Keys = filepath.Join(userConfig, "slipway", "keys")
+	} else if rest, ok := strings.CutPrefix(s.Keys, "~/"); ok {
+		s.Keys = filepath.Join(home, rest)
+	}
+	switch keys := s.abs(s.Keys); {
+	case !filepath.IsAbs(s.Keys):
+		s.doc.at("keys", fmt.Sprintf("keys is %q, a path within the workspace", short(s.Keys)), "keys never lie in it: name a folder from / or ~/")
+	case within(keys, s.workspace):
+		s.doc.at("keys", "keys lies in the workspace", "keys never lie in it; the default is ~/.config/slipway/keys/<distribution>")
+	}
+	for _, p := range []struct{ key, value string }{{"publication", s.Publication}, {"store", s.Store}} {
+		switch a := s.abs(p.value); {
+		case p.value == "":
+			s.doc.at(p.key, p.key+" is empty", "leave the key out for the default")
+		case a == s.workspace || within(s.workspace, a):
+			s.doc.at(p.key, p.key+" holds the workspace", "name a folder of its own")
+		}
+	}
+	if a, b := s.PublicationDir(), s.StoreDir(); s.Publication != "" && s.Store != "" && (within(a, b) || within(b, a)) {
+		s.doc.at("store", "store and publication lie in each other", "what is in the publication, clients read: name two folders side by side")
+	}
+	if i := strings.LastIndexByte(s.Serve.Listen, ':'); i >= 0 {
+		if port, err := strconv.Atoi(s.Serve.Listen[i+1:]); err != nil || port > 65535 {
+			s.doc.at("serve.listen", fmt.Sprintf("%q is not %s", s.Serve.Listen, rules["listen"].what), "a port is from 0 to 65535; 0 takes a free one")
+		}
+	}
+}
+
+// within reports whether a is b or lies in it.
+func within(a, b string) bool {
+	rel, err := filepath.Rel(b, a)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+func (s *Settings) abs(p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(s.workspace, p)
+}
+
+// Workspace gives the workspace's absolute path.
+func (s *Settings) Workspace() string { return s.workspace }
+
+// PublicationDir gives the publication's absolute path.
+func (s *Settings) PublicationDir() string { return s.abs(s.Publication) }
+
+// StoreDir gives the artifact store's absolute path.
+func (s *Settings) StoreDir() string { return s.abs(s.Store) }
+
+// KeysDir gives the absolute path of a distribution's key folder. Without a
+// home folder there is no default, which is Invalid.
+func (s *Settings) KeysDir(distribution string) (string, error) {
+	if !s.keysDefault {
+		return filepath.Clean(s.Keys), nil
+	}
+	if !filepath.IsAbs(s.Keys) {
+		return "", errs.E(errs.Invalid, "no folder for the keys: HOME is not set", errs.Hint("set HOME, or keys: in settings.yaml"))
+	}
+	return filepath.Join(s.Keys, distribution), nil
+}
