@@ -1,0 +1,233 @@
+// Package check asks a candidate questions: each check is a package of its own
+// below this one, and answers with findings. What the findings mean is for the
+// gate; see docs/checks.md for what each check asks.
+//
+//	outcomes, err := check.Run(ctx, bed, []check.Check{installs.New(), upgrades.New(), versions.New()}, levels)
+//
+// It fails closed: a check that returns an error, or panics, has Error set in
+// its result, and the gate blocks on that.
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"slipway/internal/distro"
+	"slipway/internal/dnf"
+	"slipway/internal/errs"
+)
+
+// Check is one question. A value may be run several times, in parallel.
+type Check interface {
+	Spec() distro.CheckSpec
+	// Run asks. Its own findings need only ID, Level, Object and Text; [Run] fills in
+	// Check, Cure and Commits where they are empty. An error means that the question
+	// could not be asked to its end, not that the answer is bad.
+	Run(ctx context.Context, bed *Bed) (Result, error)
+}
+
+// Result is what a check found.
+type Result struct {
+	Asked    int    // questions asked; 0 needs a Note
+	Note     string // why nothing was asked, or what was left out
+	Findings []distro.Finding
+	Evidence []File
+}
+
+// File is a piece of evidence on disk, below Bed.Dir.
+type File struct {
+	Name string // slash-separated, unique in the check; findings name it in Log
+	Path string
+}
+
+// Outcome is the result as it is kept, without Evidence: its files are to be
+// stored by the caller, who then fills in Result.Evidence.
+type Outcome struct {
+	Result distro.CheckResult
+	Files  []File
+}
+
+// Feed is where packages come from.
+type Feed struct {
+	Repos []dnf.Repo
+	Vars  map[string]string
+}
+
+// Origin is a release that devices come from.
+type Origin struct {
+	Name     string // "first", "last"
+	Version  distro.Version
+	Feed     Feed
+	Packages []distro.PackageRecord // of the release, sources included or not
+}
+
+// Bed is what checks work with. Packages lists all that the candidate's feed
+// offers, kept packages included; records of source packages are ignored.
+type Bed struct {
+	Dir       string // work folder; each check gets one of its own in it
+	Tool      *dnf.Tool
+	Candidate Feed
+	Packages  []distro.PackageRecord
+	Origins   []Origin
+	Base      []distro.PackageRecord // of the release that the candidate follows; none for the first
+	Arch      string                 // of the device; "" is this machine's
+	Jobs      int                    // install roots at work at one time, in all checks together; at least 1
+	// Progress tells what is done; it may be nil. Calls never overlap.
+	Progress func(check string, done, total int, text string)
+	// Commits gives the commits since the last release that touch a source; it may
+	// be nil.
+	Commits func(source string) []string
+
+	id    string
+	slots chan struct{}
+	mu    *sync.Mutex
+}
+
+// Run runs the checks, side by side, and gives their outcomes in the order of
+// checks. A check whose level is off is left out. The error is ctx's; whatever
+// else goes wrong is in the outcomes.
+func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]Outcome, error) {
+	shared := *bed
+	shared.slots, shared.mu = make(chan struct{}, max(1, bed.Jobs)), &sync.Mutex{}
+	checks = slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return levels[c.Spec().ID] == distro.Off })
+	outcomes := make([]Outcome, len(checks))
+	var wg sync.WaitGroup
+	for i, c := range checks {
+		wg.Go(func() { outcomes[i] = one(ctx, shared, c) })
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, errs.Wrap(context.Cause(ctx), "run the checks")
+	}
+	return outcomes, nil
+}
+
+func one(ctx context.Context, bed Bed, c Check) Outcome {
+	spec := c.Spec()
+	bed.id, bed.Dir = spec.ID, filepath.Join(bed.Dir, spec.ID)
+	res, err := guarded(ctx, &bed, c)
+	out := Outcome{Files: res.Evidence, Result: distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: res.Findings}}
+	if err != nil {
+		out.Result.Error = err.Error()
+	}
+	for i := range out.Result.Findings {
+		f := &out.Result.Findings[i]
+		f.Check = spec.ID
+		if f.Level == "" {
+			f.Level = spec.Level
+		}
+		if f.Cure == "" {
+			f.Cure = spec.Cure
+		}
+		if f.Commits == nil && f.Source != "" && bed.Commits != nil {
+			f.Commits = bed.Commits(f.Source)
+		}
+	}
+	if out.Result.Findings == nil {
+		out.Result.Findings = []distro.Finding{}
+	}
+	slices.SortStableFunc(out.Result.Findings, func(a, b distro.Finding) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Text, b.Text))
+	})
+	slices.SortFunc(out.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+func guarded(ctx context.Context, bed *Bed, c Check) (res Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the check crashed: %v", p)
+		}
+	}()
+	if err := os.RemoveAll(bed.Dir); err != nil {
+		return res, err
+	}
+	if err := os.MkdirAll(bed.Dir, 0o755); err != nil {
+		return res, err
+	}
+	return c.Run(ctx, bed)
+}
+
+// Each calls do for 0 to n-1, as many side by side as the bed has jobs left, and
+// waits for all. It gives the first error by index; a panic is an error.
+func (b *Bed) Each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		select {
+		case b.slots <- struct{}{}:
+		case <-ctx.Done():
+			found[i] = context.Cause(ctx)
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-b.slots }()
+			defer func() {
+				if p := recover(); p != nil {
+					found[i] = fmt.Errorf("crashed: %v", p)
+				}
+				if found[i] != nil {
+					cancel()
+				}
+			}()
+			found[i] = do(ctx, i)
+		})
+	}
+	wg.Wait()
+	// One failure cancels the others: the cause is the error that is no cancellation.
+	for _, err := range found {
+		if err != nil && errs.KindOf(err) != errs.Interrupted {
+			return err
+		}
+	}
+	return cmp.Or(found...)
+}
+
+// Tell reports progress of the running check.
+func (b *Bed) Tell(done, total int, text string) {
+	if b.Progress == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Progress(b.id, done, total, text)
+}
+
+// Transcript keeps text as evidence under a name.
+func (b *Bed) Transcript(name, text string) (File, error) {
+	path := filepath.Join(b.Dir, "evidence", filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return File{}, err
+	}
+	return File{Name: name, Path: path}, os.WriteFile(path, []byte(text), 0o644)
+}
+
+// Binary gives the records that are no source packages, sorted by name,
+// architecture and version.
+func Binary(all []distro.PackageRecord) []distro.PackageRecord {
+	var out []distro.PackageRecord
+	for _, p := range all {
+		if p.Arch != "src" && p.Arch != "nosrc" {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b distro.PackageRecord) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch), CompareEVR(a, b))
+	})
+	return out
+}
+
+// CompareEVR orders two packages by version.
+func CompareEVR(a, b distro.PackageRecord) int {
+	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
+}
+
+// Spec gives the string that names exactly this package to dnf.
+func Spec(p distro.PackageRecord) string { return p.NEVRA() }
