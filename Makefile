@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 DIR ?= build/demo
 BIN := build/slipway
+# Where Go's own installer puts it, for a PATH that nobody has extended yet.
+export PATH := $(PATH):/usr/local/go/bin
 STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 
 .PHONY: help demo test check bench build staticcheck shellcheck
