@@ -56,6 +56,7 @@ var levels = map[string]level{
 // "x/*" stands for all packages below x.
 var peers = []struct{ from, to, why string }{
 	{"internal/distro", "internal/errs", "errs is the one package below the nouns: rules refuse with a kind and a hint"},
+	{"examples", "internal/errs", "as above: an unknown example is an error with a hint"},
 	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
