@@ -2,7 +2,7 @@
 // below this one, and answers with findings. What the findings mean is for the
 // gate; see docs/checks.md for what each check asks.
 //
-//	outcomes, err := check.Run(ctx, bed, []check.Check{installs.New(), upgrades.New(), versions.New()}, levels)
+//	results, err := check.Run(ctx, bed, []check.Check{installs.New(), upgrades.New(), versions.New()}, levels)
 //
 // It fails closed: a check that returns an error, or panics, has Error set in
 // its result, and the gate blocks on that.
@@ -41,15 +41,9 @@ type Result struct {
 
 // File is a piece of evidence on disk, below Bed.Dir.
 type File struct {
-	Name string // slash-separated, unique in the check; findings name it in Log
-	Path string
-}
-
-// Outcome is the result as it is kept, without Evidence: its files are to be
-// stored by the caller, who then fills in Result.Evidence.
-type Outcome struct {
-	Result distro.CheckResult
-	Files  []File
+	Name string // of the file, unique in the check, no folder
+	Path string // absolute
+	Log  string // what findings say in Log: "test/<check>/<name>"
 }
 
 // Feed is where packages come from.
@@ -79,6 +73,9 @@ type Bed struct {
 	Jobs      int                    // install roots at work at one time, in all checks together; at least 1
 	// Progress tells what is done; it may be nil. Calls never overlap.
 	Progress func(check string, done, total int, text string)
+	// SameButNumber tells whether two packages differ in nothing but the number that
+	// the builder gave; nil when nobody can tell.
+	SameButNumber func(base, candidate distro.PackageRecord) bool
 	// Commits gives the commits since the last release that touch a source; it may
 	// be nil.
 	Commits func(source string) []string
@@ -88,53 +85,59 @@ type Bed struct {
 	mu    *sync.Mutex
 }
 
-// Run runs the checks, side by side, and gives their outcomes in the order of
-// checks. A check whose level is off is left out. The error is ctx's; whatever
-// else goes wrong is in the outcomes.
-func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]Outcome, error) {
+// Run runs the checks, side by side, and gives their results in the order of
+// checks. A check whose level is off is left out. Evidence in the results has
+// class task-log and names absolute paths of files below bed.Dir: the caller
+// stores them, as test/<check>/<file name>, and replaces them by what is stored. The
+// error is ctx's; whatever else goes wrong is in the results.
+func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]distro.CheckResult, error) {
 	shared := *bed
 	shared.slots, shared.mu = make(chan struct{}, max(1, bed.Jobs)), &sync.Mutex{}
+	dir, err := filepath.Abs(bed.Dir)
+	if err != nil {
+		return nil, err
+	}
+	shared.Dir = dir
 	checks = slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return levels[c.Spec().ID] == distro.Off })
-	outcomes := make([]Outcome, len(checks))
+	results := make([]distro.CheckResult, len(checks))
 	var wg sync.WaitGroup
 	for i, c := range checks {
-		wg.Go(func() { outcomes[i] = one(ctx, shared, c) })
+		wg.Go(func() { results[i] = one(ctx, shared, c) })
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, errs.Wrap(context.Cause(ctx), "run the checks")
 	}
-	return outcomes, nil
+	return results, nil
 }
 
-func one(ctx context.Context, bed Bed, c Check) Outcome {
+func one(ctx context.Context, bed Bed, c Check) distro.CheckResult {
 	spec := c.Spec()
 	bed.id, bed.Dir = spec.ID, filepath.Join(bed.Dir, spec.ID)
 	res, err := guarded(ctx, &bed, c)
-	out := Outcome{Files: res.Evidence, Result: distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: res.Findings}}
+	out := distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: slices.Clone(res.Findings)}
 	if err != nil {
-		out.Result.Error = err.Error()
+		out.Error = err.Error()
 	}
-	for i := range out.Result.Findings {
-		f := &out.Result.Findings[i]
+	for i := range out.Findings {
+		f := &out.Findings[i]
 		f.Check = spec.ID
-		if f.Level == "" {
-			f.Level = spec.Level
-		}
-		if f.Cure == "" {
-			f.Cure = spec.Cure
-		}
+		f.Level = cmp.Or(f.Level, spec.Level)
+		f.Cure = cmp.Or(f.Cure, spec.Cure)
 		if f.Commits == nil && f.Source != "" && bed.Commits != nil {
 			f.Commits = bed.Commits(f.Source)
 		}
 	}
-	if out.Result.Findings == nil {
-		out.Result.Findings = []distro.Finding{}
+	if out.Findings == nil {
+		out.Findings = []distro.Finding{}
 	}
-	slices.SortStableFunc(out.Result.Findings, func(a, b distro.Finding) int {
+	slices.SortStableFunc(out.Findings, func(a, b distro.Finding) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Text, b.Text))
 	})
-	slices.SortFunc(out.Files, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(res.Evidence, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
+	for _, f := range res.Evidence {
+		out.Evidence = append(out.Evidence, distro.Artifact{Class: distro.TaskLog, Name: f.Path})
+	}
 	return out
 }
 
@@ -154,7 +157,7 @@ func guarded(ctx context.Context, bed *Bed, c Check) (res Result, err error) {
 }
 
 // Each calls do for 0 to n-1, as many side by side as the bed has jobs left, and
-// waits for all. It gives the first error by index; a panic is an error.
+// waits for all; do must not call Each. It gives the first error by index; a panic is an error.
 func (b *Bed) Each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -200,13 +203,13 @@ func (b *Bed) Tell(done, total int, text string) {
 	b.Progress(b.id, done, total, text)
 }
 
-// Transcript keeps text as evidence under a name.
+// Transcript keeps text as evidence, in a file of that name.
 func (b *Bed) Transcript(name, text string) (File, error) {
-	path := filepath.Join(b.Dir, "evidence", filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return File{}, err
+	f := File{Name: name, Path: filepath.Join(b.Dir, "evidence", name), Log: "test/" + b.id + "/" + name}
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+		return f, err
 	}
-	return File{Name: name, Path: path}, os.WriteFile(path, []byte(text), 0o644)
+	return f, os.WriteFile(f.Path, []byte(text), 0o644)
 }
 
 // Binary gives the records that are no source packages, sorted by name,
@@ -228,6 +231,3 @@ func Binary(all []distro.PackageRecord) []distro.PackageRecord {
 func CompareEVR(a, b distro.PackageRecord) int {
 	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
 }
-
-// Spec gives the string that names exactly this package to dnf.
-func Spec(p distro.PackageRecord) string { return p.NEVRA() }

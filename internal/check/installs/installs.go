@@ -1,0 +1,257 @@
+// Package installs asks whether a device can install what the candidate brings:
+// every package alone into an empty root, and all together into one, by a real
+// dnf from the candidate's feed, with signatures checked.
+package installs
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"slipway/internal/check"
+	"slipway/internal/distro"
+	"slipway/internal/dnf"
+	"slipway/internal/errs"
+)
+
+// New gives the check.
+func New() check.Check { return installs{} }
+
+type installs struct{}
+
+func (installs) Spec() distro.CheckSpec {
+	return distro.CheckSpec{ID: "installs", Level: distro.Block,
+		Asks: "does every package install, alone and all together, from the signed feed, without errors of scriptlets?",
+		Cure: "read the transcript; correct the dependencies, the files or the scriptlets of the package, and build again"}
+}
+
+// Run makes one root with the feed's metadata and clones it for every question.
+func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
+	var res check.Result
+	packages := check.Binary(bed.Packages)
+	if len(packages) == 0 {
+		return res, errs.E(errs.Invalid, "the candidate has no packages")
+	}
+	base, err := bed.Tool.NewRoot(ctx, filepath.Join(bed.Dir, "base"), dnf.Options{Repos: bed.Candidate.Repos, Vars: bed.Candidate.Vars, Arch: bed.Arch})
+	if err != nil {
+		return res, err
+	}
+	defer func() { _ = base.Remove() }()
+	if err := base.Refresh(ctx); err != nil {
+		if !errs.Is(err, errs.Denied) && !errs.Is(err, errs.Failed) {
+			return res, err
+		}
+		res.Asked = 1
+		res.Findings = []distro.Finding{{ID: "feed", Object: "candidate feed", Text: "dnf refuses the feed: " + err.Error(), Cure: "the feed's metadata must be there and signed by the candidate key"}}
+		return res, nil
+	}
+	relations, err := check.ReadRelations(ctx, base)
+	if err != nil {
+		return res, err
+	}
+	together, left := relations.Together(packages)
+	if len(left) > 0 {
+		res.Note = "not installed together: " + strings.Join(left, "; ")
+	}
+	r := &run{bed: bed, base: base, packages: packages, total: len(packages) + 1, ids: map[string]bool{}}
+	answers := make([]answer, len(packages)+1)
+	err = bed.Each(ctx, len(answers), func(ctx context.Context, i int) (err error) {
+		// All together takes longest, so it comes first.
+		if i == 0 {
+			answers[i], err = r.together(ctx, together)
+			return err
+		}
+		p := packages[i-1]
+		if by, ok := relations.Obsoleted(p, packages); ok {
+			answers[i] = answer{summary: fmt.Sprintf("%s: not asked, obsoleted by %s\n", p.NEVRA(), by.NEVRA())}
+		} else {
+			answers[i], err = r.alone(ctx, p)
+		}
+		r.tell(p.NEVRA())
+		return err
+	})
+	var summary strings.Builder
+	for _, a := range answers {
+		res.Asked += a.asked
+		res.Evidence = append(res.Evidence, a.files...)
+		summary.WriteString(a.summary)
+		for _, f := range a.findings {
+			// A dependency's broken scriptlet shows in every root that it comes into.
+			if !r.ids[f.ID] {
+				r.ids[f.ID] = true
+				res.Findings = append(res.Findings, f)
+			}
+		}
+	}
+	if err != nil {
+		return res, err
+	}
+	file, err := bed.Transcript("alone.txt", summary.String())
+	res.Evidence = append(res.Evidence, file)
+	return res, err
+}
+
+type run struct {
+	bed      *check.Bed
+	base     *dnf.Root
+	packages []distro.PackageRecord
+	total    int
+	ids      map[string]bool
+
+	mu   sync.Mutex
+	done int
+}
+
+type answer struct {
+	asked    int
+	findings []distro.Finding
+	files    []check.File
+	summary  string
+}
+
+func (r *run) tell(text string) {
+	r.mu.Lock()
+	r.done++
+	done := r.done
+	r.mu.Unlock()
+	r.bed.Tell(done, r.total, text)
+}
+
+func id(p distro.PackageRecord) string { return p.Name + "." + p.Arch }
+
+// install clones the base, installs, and gives the root, which the caller removes.
+func (r *run) install(ctx context.Context, name string, specs []string) (*dnf.Root, dnf.Result, []distro.PackageRecord, error, error) {
+	root, err := r.base.Clone(ctx, filepath.Join(r.bed.Dir, name))
+	if err != nil {
+		return nil, dnf.Result{}, nil, nil, err
+	}
+	res, failed := root.Install(ctx, specs...)
+	if ctx.Err() != nil {
+		_ = root.Remove()
+		return nil, res, nil, nil, failed
+	}
+	installed, err := root.Installed(ctx)
+	if err != nil {
+		_ = root.Remove()
+		return nil, res, nil, nil, err
+	}
+	return root, res, installed, failed, nil
+}
+
+func (r *run) alone(ctx context.Context, p distro.PackageRecord) (answer, error) {
+	root, res, installed, failed, err := r.install(ctx, "alone-"+p.NEVRA(), []string{p.NEVRA()})
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = root.Remove() }()
+	a := answer{asked: 1}
+	switch {
+	case failed != nil:
+		a.findings = append(a.findings, distro.Finding{ID: id(p), Object: p.NEVRA(), Source: p.SourceName, Text: p.NEVRA() + " does not install alone: " + check.Why(failed)})
+	case !check.Holds(installed, p):
+		a.findings = append(a.findings, distro.Finding{ID: id(p), Object: p.NEVRA(), Source: p.SourceName,
+			Text: fmt.Sprintf("%s was asked for, and dnf is content, but it is not what is installed: %s", p.NEVRA(), check.Find(installed, p.Name))})
+	default:
+		var with []string
+		for _, q := range installed {
+			if q.NEVRA() != p.NEVRA() {
+				with = append(with, q.NEVRA())
+			}
+		}
+		a.summary = fmt.Sprintf("%s: installs, with %d others: %s\n", p.NEVRA(), len(with), strings.Join(with, " "))
+	}
+	a.findings = append(a.findings, scriptlets(res, r.packages, p)...)
+	if len(a.findings) > 0 {
+		a.summary = p.NEVRA() + ": see its transcript\n"
+		err = a.evidence(r.bed, "alone-"+p.NEVRA()+".txt", res.Output)
+	}
+	return a, err
+}
+
+func (r *run) together(ctx context.Context, packages []distro.PackageRecord) (answer, error) {
+	specs := make([]string, len(packages))
+	for i, p := range packages {
+		specs[i] = p.NEVRA()
+	}
+	root, res, installed, failed, err := r.install(ctx, "together", specs)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = root.Remove() }()
+	a := answer{asked: 1}
+	transcript := res.Output
+	if failed != nil {
+		a.findings = append(a.findings, distro.Finding{ID: "together", Object: "all packages", Text: "the packages do not install together: " + check.Why(failed),
+			Cure: "two packages with the same file, or that exclude each other, must say so with Conflicts or Obsoletes"})
+	} else {
+		for _, p := range packages {
+			if !check.Holds(installed, p) {
+				a.findings = append(a.findings, distro.Finding{ID: "together:" + id(p), Object: p.NEVRA(), Source: p.SourceName,
+					Text: fmt.Sprintf("%s is missing when all are installed together: %s", p.NEVRA(), check.Find(installed, p.Name))})
+			}
+		}
+		verify, err := root.VerifyAll(ctx)
+		if err != nil {
+			return a, err
+		}
+		a.asked++
+		for _, v := range verify {
+			transcript += "rpm -Va: " + v.String() + "\n"
+			object := v.Path
+			if object == "" {
+				object = v.Problem
+			}
+			a.findings = append(a.findings, distro.Finding{ID: "together:" + object, Object: object, Text: "rpm -Va, straight after installing: " + v.String(),
+				Cure: "a scriptlet changes a file that a package owns, or two packages own it: mark it %ghost or %config, or leave it alone"})
+		}
+	}
+	a.findings = append(a.findings, scriptlets(res, r.packages, distro.PackageRecord{})...)
+	if len(res.Talk) > 0 {
+		level := distro.Info
+		if slices.ContainsFunc(res.Talk, func(l string) bool { return strings.HasPrefix(l, "warning:") }) {
+			level = distro.Warn
+		}
+		a.findings = append(a.findings, distro.Finding{ID: "together:talk", Level: level, Object: "all packages", Evidence: check.Tail(strings.Join(res.Talk, "\n"), 12),
+			Text: "scriptlets or rpm say something while installing: " + res.Talk[0], Cure: "a scriptlet that succeeds is silent"})
+	}
+	err = a.evidence(r.bed, "together.txt", transcript)
+	r.tell("all together")
+	return a, err
+}
+
+// evidence keeps a transcript and lets every finding so far point at it.
+func (a *answer) evidence(bed *check.Bed, name, text string) error {
+	file, err := bed.Transcript(name, text)
+	a.files = append(a.files, file)
+	for i := range a.findings {
+		a.findings[i].Log = file.Log
+		if a.findings[i].Evidence == nil {
+			a.findings[i].Evidence = check.Tail(text, 12)
+		}
+	}
+	return err
+}
+
+// scriptlets gives a finding per package whose scriptlets failed; alone is whom to
+// name when the lines name nobody.
+func scriptlets(res dnf.Result, packages []distro.PackageRecord, alone distro.PackageRecord) []distro.Finding {
+	var all []distro.Finding
+	for nevra, lines := range check.ByPackage(res.Scriptlets, packages) {
+		f := distro.Finding{ID: "scriptlet", Object: "all packages", Text: "a scriptlet failed: " + lines[0], Evidence: check.Tail(strings.Join(lines, "\n"), 12)}
+		whose := alone
+		if i := slices.IndexFunc(packages, func(p distro.PackageRecord) bool { return p.NEVRA() == nevra }); i >= 0 {
+			whose = packages[i]
+		}
+		if whose.Name != "" {
+			f.ID, f.Object, f.Source = id(whose)+":scriptlet", whose.NEVRA(), whose.SourceName
+			f.Text = fmt.Sprintf("a scriptlet of %s fails: %s", whose.NEVRA(), lines[0])
+		}
+		f.Cure = "correct the scriptlet; dnf installs the package all the same, half set up"
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b distro.Finding) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
