@@ -55,10 +55,7 @@ func Extract(r io.ReaderAt, size int64, dir string) error {
 		return errs.E(errs.Unavailable, "unpack "+p.NEVRA(), err)
 	}
 	defer root.Close()
-	x := &extractor{root: root, files: map[string]*File{}, dirs: map[string]bool{".": true}, links: map[linkID]*link{}}
-	for i, f := range p.Files {
-		x.files[strings.TrimPrefix(f.Path, "/")] = &p.Files[i]
-	}
+	x := newExtractor(root, p.Files)
 	if err := x.run(&cpioReader{r: payload, files: p.Files}); err != nil {
 		var known *errs.Error
 		var pathErr *fs.PathError
@@ -148,6 +145,14 @@ type extractor struct {
 	links map[linkID]*link
 }
 
+func newExtractor(root *os.Root, files []File) *extractor {
+	x := &extractor{root: root, files: map[string]*File{}, dirs: map[string]bool{".": true}, links: map[linkID]*link{}}
+	for i, f := range files {
+		x.files[strings.TrimPrefix(f.Path, "/")] = &files[i]
+	}
+	return x
+}
+
 func (x *extractor) run(c *cpioReader) error {
 	for {
 		e, err := c.next()
@@ -165,11 +170,11 @@ func (x *extractor) run(c *cpioReader) error {
 }
 
 func (x *extractor) entry(e *cpioEntry) error {
-	name := strings.TrimPrefix(strings.TrimPrefix(e.name, "."), "/")
-	if name == "" {
-		return nil // the folder "/" itself
+	if e.name == "." || e.name == "./" || e.name == "/" {
+		return nil // the folder itself
 	}
-	if !fs.ValidPath(name) || strings.Contains(name, "\x00") {
+	name := strings.TrimPrefix(strings.TrimPrefix(e.name, "./"), "/")
+	if name == "." || !fs.ValidPath(name) || strings.Contains(name, "\x00") {
 		return fmt.Errorf("the name %q leaves the folder or is not clean", e.name)
 	}
 	f := x.files[name]
