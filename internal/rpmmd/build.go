@@ -63,7 +63,7 @@ type DataFile struct {
 // come out sorted by name, epoch, version and release in rpm's order,
 // architecture and href. It gives errs.Invalid for an entry without digest or
 // with an href that no client could fetch, and errs.Conflict for an href that
-// occurs twice. The same package at two hrefs is allowed, as with createrepo_c.
+// occurs twice. Other text may be anything: see appendText. The same package at two hrefs is allowed, as with createrepo_c.
 func Build(entries []Entry, opts Options) (*Repodata, error) {
 	pack, err := packer(opts.Compression)
 	if err != nil {
@@ -178,6 +178,11 @@ func (e *Entry) check() error {
 	}
 	if _, err := distro.ParseDigest(string(p.Digest)); err != nil {
 		return errs.Wrap(err, "%s", e.Href)
+	}
+	for _, s := range []string{p.Name, p.Version, p.Release, p.Arch} {
+		if strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+			return errs.E(errs.Invalid, fmt.Sprintf("%s: %q in name, version, release or architecture; rpm allows printable ASCII only", e.Href, s))
+		}
 	}
 	if why := badHref(e.Href); why != "" {
 		return errs.E(errs.Invalid, fmt.Sprintf("%s cannot stand in a repository as %q: it %s", p.NEVRA(), e.Href, why),

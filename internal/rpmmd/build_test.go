@@ -147,6 +147,7 @@ func TestBuildRefuses(t *testing.T) {
 	}{
 		{"no digest", []Entry{func() Entry { e := good(); p := *e.Package; p.Digest = ""; e.Package = &p; return e }()}, nil, errs.Internal},
 		{"no package", []Entry{{Href: "x.rpm"}}, nil, errs.Internal},
+		{"name with a newline", []Entry{func() Entry { e := good(); p := *e.Package; p.Name = "a\nb"; e.Package = &p; return e }()}, nil, errs.Invalid},
 		{"href twice", []Entry{good(), good()}, nil, errs.Conflict},
 		{"no href", []Entry{href("")}, nil, errs.Invalid},
 		{"absolute", []Entry{href("/x.rpm")}, nil, errs.Invalid},

@@ -120,7 +120,7 @@ var senseNames = [16]string{2: "LT", 4: "GT", 8: "EQ", 10: "LE", 12: "GE"}
 func toRelation(d rpm.Dep) (relation, bool) {
 	r := relation{name: d.Name, flags: senseNames[d.Flags&0xf]}
 	if d.EVR == "" {
-		return r, d.Name != ""
+		return r, hasName(d)
 	}
 	r.epoch, r.ver = "0", d.EVR
 	if epoch, rest, ok := strings.Cut(d.EVR, ":"); ok {
@@ -133,7 +133,12 @@ func toRelation(d rpm.Dep) (relation, bool) {
 		}
 	}
 	r.ver, r.rel, _ = strings.Cut(r.ver, "-")
-	return r, d.Name != ""
+	return r, hasName(d)
+}
+
+// hasName reports whether something is left of the name when it is written.
+func hasName(d rpm.Dep) bool {
+	return d.Name != "" && (d.Name[0] > ' ' && d.Name[0] < 0x7f || len(appendAttr(nil, d.Name)) > 0)
 }
 
 // newerLibc reports whether a names a higher version than b:
