@@ -2,7 +2,7 @@
 // below this one, and answers with findings. What the findings mean is for the
 // gate; see docs/checks.md for what each check asks.
 //
-//	results, err := check.Run(ctx, bed, []check.Check{installs.New(), upgrades.New(), versions.New()}, levels)
+//	outcomes, err := check.Run(ctx, bed, []check.Check{installs.New(), upgrades.New(), versions.New()}, levels)
 //
 // It fails closed: a check that returns an error, or panics, has Error set in
 // its result, and the gate blocks on that.
@@ -46,6 +46,13 @@ type File struct {
 	Log  string // what findings say in Log: "test/<check>/<name>"
 }
 
+// Outcome is what came of a check. Result.Evidence is empty: the caller stores
+// Files as test/<check>/<name>, which is what findings say in Log, and fills it in.
+type Outcome struct {
+	Result distro.CheckResult
+	Files  []File
+}
+
 // Feed is where packages come from.
 type Feed struct {
 	Repos []dnf.Repo
@@ -85,12 +92,10 @@ type Bed struct {
 	mu    *sync.Mutex
 }
 
-// Run runs the checks, side by side, and gives their results in the order of
-// checks. A check whose level is off is left out. Evidence in the results has
-// class task-log and names absolute paths of files below bed.Dir: the caller
-// stores them, as test/<check>/<file name>, and replaces them by what is stored. The
-// error is ctx's; whatever else goes wrong is in the results.
-func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]distro.CheckResult, error) {
+// Run runs the checks, side by side, and gives their outcomes in the order of
+// checks. A check whose level is off is left out. The error is ctx's; whatever
+// else goes wrong is in the outcomes.
+func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]Outcome, error) {
 	shared := *bed
 	shared.slots, shared.mu = make(chan struct{}, max(1, bed.Jobs)), &sync.Mutex{}
 	dir, err := filepath.Abs(bed.Dir)
@@ -99,19 +104,19 @@ func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro
 	}
 	shared.Dir = dir
 	checks = slices.DeleteFunc(slices.Clone(checks), func(c Check) bool { return levels[c.Spec().ID] == distro.Off })
-	results := make([]distro.CheckResult, len(checks))
+	outcomes := make([]Outcome, len(checks))
 	var wg sync.WaitGroup
 	for i, c := range checks {
-		wg.Go(func() { results[i] = one(ctx, shared, c) })
+		wg.Go(func() { outcomes[i] = one(ctx, shared, c) })
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, errs.Wrap(context.Cause(ctx), "run the checks")
 	}
-	return results, nil
+	return outcomes, nil
 }
 
-func one(ctx context.Context, bed Bed, c Check) distro.CheckResult {
+func one(ctx context.Context, bed Bed, c Check) Outcome {
 	spec := c.Spec()
 	bed.id, bed.Dir = spec.ID, filepath.Join(bed.Dir, spec.ID)
 	res, err := guarded(ctx, &bed, c)
@@ -135,10 +140,7 @@ func one(ctx context.Context, bed Bed, c Check) distro.CheckResult {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Text, b.Text))
 	})
 	slices.SortFunc(res.Evidence, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
-	for _, f := range res.Evidence {
-		out.Evidence = append(out.Evidence, distro.Artifact{Class: distro.TaskLog, Name: f.Path})
-	}
-	return out
+	return Outcome{Result: out, Files: res.Evidence}
 }
 
 func guarded(ctx context.Context, bed *Bed, c Check) (res Result, err error) {
