@@ -69,6 +69,11 @@ var peers = []struct{ from, to, why string }{
 	{"internal/cli", "internal/web", "as above"},
 }
 
+// livesInTests are packages whose tests may use every level, with the reason.
+var livesInTests = map[string]string{
+	"examples": "each example is data, and is built and installed by its test",
+}
+
 // leaves import nothing of the project but core.
 var leaves = map[string]string{
 	"internal/flow":  "the engine knows no step",
