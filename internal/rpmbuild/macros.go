@@ -36,13 +36,13 @@ const pinned = `%_buildhost slipway
 %debug_package %{nil}
 %_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm
 %_smp_build_ncpus 2
+%_smp_build_nthreads 1
 %packager %{nil}
 %dist %{nil}
 %_lib lib64
 %_unpackaged_files_terminate_build 1
 %_missing_doc_files_terminate_build 1
 %__os_install_post %{?__brp_compress} \
-    %{?__brp_elfperms} \
     %{?__brp_strip} \
     %{?__brp_strip_static_archive} \
     %{?__brp_strip_comment_note} \

@@ -1,0 +1,115 @@
+// Package examples holds example distributions as sequences of commits, inside
+// the program: `slipway init --example halyard` makes a git repository of them.
+//
+// A distribution is a folder here with revision-1, revision-2, ...: the first
+// holds the whole workspace, each further one the files that change. In each,
+// commit.txt says who committed it and when, with fixed dates, what to delete
+// and why. Each test of the whole cycle uses them, so they stay small: all of
+// halyard builds in seconds.
+package examples
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"slipway/internal/errs"
+)
+
+//go:embed all:halyard
+var files embed.FS
+
+// Revision is one prepared commit.
+type Revision struct {
+	Tag     string // "revision-1"
+	Message string // of the commit, with a final newline
+	Author  string // "Name <address>"
+	Date    time.Time
+	Files   map[string][]byte // path in the workspace -> bytes, of new and changed files
+	Exec    map[string]bool   // those of Files that are programs
+	Delete  []string          // paths, in the order of commit.txt
+}
+
+// Halyard gives the revisions of Halyard Linux, oldest first: the first, a
+// security fix in a library, and a feature with a new package and one split in
+// two.
+func Halyard() ([]Revision, error) { return read(files, "halyard") }
+
+func read(fsys fs.FS, name string) ([]Revision, error) {
+	var all []Revision
+	for n := 1; ; n++ {
+		tag := fmt.Sprintf("revision-%d", n)
+		sub, err := fs.Sub(fsys, path.Join(name, tag))
+		if err != nil {
+			return nil, errs.Wrap(err, "example %s", name)
+		}
+		if _, err := fs.Stat(sub, "commit.txt"); err != nil {
+			if n == 1 {
+				return nil, errs.Ef(errs.NotFound, "there is no example %s", name)
+			}
+			return all, nil
+		}
+		r, err := readRevision(sub, tag)
+		if err != nil {
+			return nil, errs.Wrap(err, "example %s, %s", name, tag)
+		}
+		all = append(all, r)
+	}
+}
+
+func readRevision(sub fs.FS, tag string) (Revision, error) {
+	r := Revision{Tag: tag, Files: map[string][]byte{}, Exec: map[string]bool{}}
+	err := fs.WalkDir(sub, ".", func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(sub, p)
+		if err != nil {
+			return err
+		}
+		if p == "commit.txt" {
+			return r.header(string(data))
+		}
+		r.Files[p] = data
+		// An embedded file has lost its mode.
+		if strings.HasPrefix(string(data), "#!") {
+			r.Exec[p] = true
+		}
+		return nil
+	})
+	return r, err
+}
+
+// header reads commit.txt: lines "Author:", "Date:" (RFC 3339), any number of
+// "Delete:", an empty line, the message.
+func (r *Revision) header(text string) error {
+	head, message, ok := strings.Cut(text, "\n\n")
+	if !ok {
+		return errs.E(errs.Invalid, "commit.txt has no message")
+	}
+	r.Message = message
+	for _, line := range strings.Split(head, "\n") {
+		key, value, _ := strings.Cut(line, ": ")
+		var err error
+		switch key {
+		case "Author":
+			r.Author = value
+		case "Date":
+			r.Date, err = time.Parse(time.RFC3339, value)
+		case "Delete":
+			r.Delete = append(r.Delete, value)
+		default:
+			err = errs.Ef(errs.Invalid, "%q", line)
+		}
+		if err != nil {
+			return errs.Wrap(err, "commit.txt")
+		}
+	}
+	if r.Author == "" || r.Date.IsZero() {
+		return errs.E(errs.Invalid, "commit.txt lacks Author or Date")
+	}
+	return nil
+}

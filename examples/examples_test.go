@@ -1,0 +1,58 @@
+package examples
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"slipway/internal/errs"
+)
+
+func TestHalyardRevisions(t *testing.T) {
+	t.Parallel()
+	revisions, err := Halyard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range revisions {
+		if r.Tag == "" || r.Author == "" || !strings.HasSuffix(r.Message, "\n") || len(r.Files) == 0 {
+			t.Errorf("revision %+v is not whole", r)
+		}
+		if i > 0 && !r.Date.After(revisions[i-1].Date) {
+			t.Errorf("%s is not later than the one before", r.Tag)
+		}
+	}
+	first := revisions[0]
+	for _, f := range []string{"slipway.yaml", ".gitignore", "README.md", "layers/halyard/specs/libknot/libknot.spec"} {
+		if first.Files[f] == nil {
+			t.Errorf("revision 1 has no %s", f)
+		}
+	}
+	if !first.Exec["layers/halyard/specs/rigging-tools/rig-list"] || first.Exec["slipway.yaml"] || first.Files["commit.txt"] != nil {
+		t.Error("modes or files of revision 1 are wrong")
+	}
+	if n := len(revisions[1].Files); n != 2 {
+		t.Errorf("the security fix changes %d files", n)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"no message": "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\n",
+		"no author":  "Date: 2026-01-12T09:00:00Z\n\nx\n",
+		"bad date":   "Author: A <a@example.org>\nDate: yesterday\n\nx\n",
+		"other key":  "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nRemove: x\n\nx\n",
+	} {
+		if _, err := read(fstest.MapFS{"x/revision-1/commit.txt": {Data: []byte(text)}}, "x"); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := read(fstest.MapFS{}, "x"); !errs.Is(err, errs.NotFound) {
+		t.Error(err)
+	}
+	r, err := read(fstest.MapFS{"x/revision-1/commit.txt": {Data: []byte("Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nDelete: a b\nDelete: c\n\nwhy\n")}}, "x")
+	if err != nil || len(r) != 1 || strings.Join(r[0].Delete, ",") != "a b,c" || r[0].Message != "why\n" {
+		t.Errorf("%+v %v", r, err)
+	}
+}
