@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"slipway/internal/cli"
+	"slipway/internal/crashtest"
+	"slipway/internal/distro"
+)
+
+// crashWork is what the killed processes do: one command in a workspace.
+var crashWork = map[string]func(dir string) error{
+	"build":   command("build"),
+	"approve": command("approve", "1.2-c1", "--by", "Ada Byron"),
+	"publish": command("publish", "1.2"),
+}
+
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func command(args ...string) func(dir string) error {
+	return func(dir string) error {
+		// The exit code is the program's own: os.Exit keeps crashtest from making another.
+		os.Exit(slipway(append([]string{"--dir", dir}, args...)...))
+		return nil
+	}
+}
+
+// minnow is the smallest distribution: one package, no scriptlets.
+var minnow = map[string]string{
+	"slipway.yaml": `schema: 1
+distribution: minnow
+title: Minnow Linux
+series: {name: "1", released: 2026-12-01, security_support_ends: 2030-12-01, ends: 2031-12-01}
+builder: {kind: rpmbuild}
+layers: [{name: minnow, path: layers/minnow}]
+feeds: {format: rpm, base_url: "https://feeds.example.org/minnow"}
+`,
+	".gitignore": ".slipway/\npublication/\n",
+	"layers/minnow/specs/hello/hello.spec": `Name: hello
+Version: 1.0
+Release: %{slipway_number}
+Summary: Says hello
+License: MIT
+BuildArch: noarch
+Source0: hello.txt
+%description
+Says hello.
+%install
+install -D -m 644 %{SOURCE0} %{buildroot}/usr/share/hello/hello.txt
+%files
+/usr/share/hello/hello.txt
+%changelog
+* Mon Nov 02 2026 Ada Byron <ada@example.org> - 1.0-1
+- first
+`,
+	"layers/minnow/specs/hello/hello.txt": "hello\n",
+}
+
+func run(t *testing.T, dir string, want int, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%v: %v", args, err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Fatalf("%v: exit code %d, want %d\n%s", args, got, want, out)
+	}
+	return string(out)
+}
+
+// template makes a workspace with release 1.1 published and a second commit.
+func template(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "ws")
+	for name, text := range minnow {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git := func(args ...string) {
+		run(t, dir, 0, append([]string{"git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org"}, args...)...)
+	}
+	git("init", "-q", "-b", "main")
+	git("add", "-A")
+	git("commit", "-q", "-m", "first")
+	for _, args := range [][]string{{"key", "create"}, {"run", "--yes", "--by", "Ada Byron"}} {
+		if code := slipway(append([]string{"--dir", dir, "-q"}, args...)...); code != 0 {
+			t.Fatalf("slipway %v: exit code %d", args, code)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "layers/minnow/specs/hello/hello.txt"), []byte("hello, world\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	git("commit", "-q", "-a", "-m", "greet the world")
+	return dir
+}
+
+// copies gives each run a copy of the template.
+func copies(t *testing.T, from string) (command func(work string) func(n int) *exec.Cmd, dir func(n int) string) {
+	base := t.TempDir()
+	dir = func(n int) string { return filepath.Join(base, fmt.Sprint(n)) }
+	return func(work string) func(n int) *exec.Cmd {
+		return func(n int) *exec.Cmd {
+			if out, err := exec.Command("cp", "-a", from, dir(n)).CombinedOutput(); err != nil {
+				panic(fmt.Sprintf("cp: %v: %s", err, out))
+			}
+			return crashtest.Self(work, dir(n))
+		}
+	}, dir
+}
+
+type statusJSON struct {
+	Head   string `json:"head"`
+	Next   string `json:"next"`
+	Builds []struct {
+		ID, Status, Why string
+	}
+	Releases []struct{ Version, Status string }
+}
+
+func status(t *testing.T, dir string) statusJSON {
+	t.Helper()
+	var out, talk bytes.Buffer
+	code := cli.Main(t.Context(), []string{"--dir", dir, "--json", "status"}, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &talk})
+	var s statusJSON
+	if err := json.Unmarshal(out.Bytes(), &s); err != nil || code != 0 {
+		t.Fatalf("slipway status: exit code %d, %v\n%s%s", code, err, out.String(), talk.String())
+	}
+	return s
+}
+
+// tree gives every file below a folder with its digest.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(dir, path)
+		fmt.Fprintf(&b, "%s %s\n", rel, distro.DigestOf(data))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func again(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	if code := slipway(append([]string{"--dir", dir, "-q"}, args...)...); code != 0 {
+		t.Fatalf("slipway %v again: exit code %d", args, code)
+	}
+}
+
+// TestPublishSurvivesKills kills publish at its writes. After each kill clients
+// see release 1.1 or 1.2, whole; status says what goes on; the same command
+// again makes the very bytes that an unharmed run makes.
+func TestPublishSurvivesKills(t *testing.T) {
+	from := template(t)
+	again(t, from, "build")
+	again(t, from, "test")
+	again(t, from, "approve", "1.2-c1", "--by", "Ada Byron")
+	command, dir := copies(t, from)
+	var want string
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("publish")}, func(t *testing.T, n int) {
+		if n == 0 {
+			want = tree(t, filepath.Join(dir(0), "publication"))
+			again(t, dir(0), "verify")
+			return
+		}
+		again(t, dir(n), "verify") // the old or the new, never half
+		s := status(t, dir(n))
+		if r := s.Releases[0]; r.Version != "1.2" || r.Status == "publishing" && s.Next != "slipway publish 1.2" {
+			t.Errorf("status after the kill: %+v", s)
+		}
+		again(t, dir(n), "publish", "1.2")
+		again(t, dir(n), "verify")
+		if got := tree(t, filepath.Join(dir(n), "publication")); got != want {
+			t.Errorf("the publication differs from an unharmed one:\n%s\nwant\n%s", got, want)
+		}
+		if s := status(t, dir(n)); s.Head != "1.2" {
+			t.Errorf("head is %s", s.Head)
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+}
+
+// TestApproveSurvivesKills kills approve at its writes: the candidate is ready or
+// approved, and the same command again makes the release.
+func TestApproveSurvivesKills(t *testing.T) {
+	from := template(t)
+	again(t, from, "build")
+	again(t, from, "test")
+	command, dir := copies(t, from)
+	crashtest.KillEach(t, crashtest.Options{Command: command("approve"), Sample: 8}, func(t *testing.T, n int) {
+		s := status(t, dir(n))
+		if st := s.Builds[0].Status; st != "ready" && st != "approved" {
+			t.Errorf("the candidate is %s", st)
+		}
+		again(t, dir(n), "approve", "1.2-c1", "--by", "Ada Byron")
+		again(t, dir(n), "publish", "1.2")
+		again(t, dir(n), "verify")
+		os.RemoveAll(dir(n))
+	})
+}
+
+// TestBuildSurvivesKills kills build at its writes. The publication never
+// changes; status names a build that was lost; the same command again ends with
+// the candidate.
+func TestBuildSurvivesKills(t *testing.T) {
+	from := template(t)
+	command, dir := copies(t, from)
+	before := tree(t, filepath.Join(from, "publication"))
+	crashtest.KillEach(t, crashtest.Options{Command: command("build"), Sample: 12}, func(t *testing.T, n int) {
+		if got := tree(t, filepath.Join(dir(n), "publication")); got != before {
+			t.Error("the publication changed")
+		}
+		s := status(t, dir(n))
+		if n > 0 && len(s.Builds) > 1 {
+			if b := s.Builds[0]; b.Status != "lost" && b.Status != "testing" {
+				t.Errorf("after the kill: %+v", b)
+			} else if b.Status == "lost" && (b.Why == "" || s.Next != "slipway build --for 1.2") {
+				t.Errorf("status does not say how to go on: %+v, next %s", b, s.Next)
+			}
+		}
+		if len(s.Builds) < 2 || s.Builds[0].Status == "lost" {
+			again(t, dir(n), "build")
+		}
+		again(t, dir(n), "test")
+		s = status(t, dir(n))
+		if b := s.Builds[0]; b.Status != "ready" {
+			t.Errorf("after the same command again: %+v", b)
+		}
+		os.RemoveAll(dir(n))
+	})
+}
+
+// TestPublishOnAFullDisk lets every write of publish fail from one point on: a
+// clear refusal, clients see the old, and with room again the same command
+// finishes.
+func TestPublishOnAFullDisk(t *testing.T) {
+	from := template(t)
+	again(t, from, "build")
+	again(t, from, "test")
+	again(t, from, "approve", "1.2-c1", "--by", "Ada Byron")
+	command, dir := copies(t, from)
+	crashtest.FailEach(t, crashtest.Options{Command: command("publish"), Sample: 8, Sticky: true}, "ENOSPC", func(t *testing.T, n int, r crashtest.Result) {
+		if r.Code == 2 {
+			t.Errorf("a crash of ours: exit code %d\n%s", r.Code, r.Output)
+		}
+		again(t, dir(n), "verify")
+		again(t, dir(n), "publish", "1.2")
+		again(t, dir(n), "verify")
+		os.RemoveAll(dir(n))
+	})
+}

@@ -1,0 +1,311 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"slipway/internal/cycle"
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/ui"
+)
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+func (a *app) buildCmd() *cobra.Command {
+	var version string
+	c := &cobra.Command{Use: "build", Short: "capture, restore the base, build, collect: ends with a candidate", Args: cobra.NoArgs,
+		Example: "  slipway build\n  slipway build --for 1.2",
+		Long: `Build captures everything that decides the build (the revision), restores the last
+release's databases, builds, and collects the artifacts into a candidate such as
+1.2-c1. A build that was cut off is resumed by the same command.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Make(ctx, version)
+				if err != nil {
+					return err
+				}
+				return a.print(b, func(out io.Writer) {
+					kept := 0
+					for _, p := range b.Packages {
+						if p.Kept {
+							kept++
+						}
+					}
+					fmt.Fprintf(out, "candidate %s: %d packages, %d new, %d kept from release %s\nnext: slipway test %s\n",
+						b.ID.Candidate(), len(b.Packages), len(b.Packages)-kept, kept, orNone(b.Base), b.ID.Candidate())
+				})
+			})
+		}}
+	c.Flags().StringVar(&version, "for", "", "the release's version (default: the next)")
+	return c
+}
+
+func orNone(v distro.Version) string {
+	if v == "" {
+		return "(none)"
+	}
+	return string(v)
+}
+
+func (a *app) testCmd() *cobra.Command {
+	return &cobra.Command{Use: "test [BUILD]", Short: "run every check on a candidate and judge it", Args: maximum(1),
+		Example: "  slipway test\n  slipway test 1.2-c1",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Test(ctx, first(args))
+				if err != nil {
+					return err
+				}
+				return a.verdict(w, b)
+			})
+		}}
+}
+
+func (a *app) checkCmd() *cobra.Command {
+	return &cobra.Command{Use: "check [BUILD]", Short: "show the verdict with every check, finding and reason", Args: maximum(1),
+		Example: "  slipway check 1.2-c1\n  slipway check --json",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Build(ctx, first(args))
+				if err != nil {
+					return err
+				}
+				if b.Candidate.Verdict == nil {
+					return errs.E(errs.Pending, fmt.Sprintf("build %s has not been tested", b.ID), errs.Hint("slipway test "+string(b.ID)))
+				}
+				return a.verdict(w, b)
+			})
+		}}
+}
+
+// verdict prints what the gate says now; blocked is exit 7.
+func (a *app) verdict(w *cycle.Workspace, b cycle.Build) error {
+	v := w.Judge(b)
+	type result struct {
+		Build     distro.BuildID       `json:"build"`
+		Candidate string               `json:"candidate"`
+		Status    distro.Status        `json:"status"`
+		Verdict   distro.Verdict       `json:"verdict"`
+		Checks    []distro.CheckResult `json:"checks"`
+		Waivers   []distro.Waiver      `json:"waivers,omitempty"`
+	}
+	err := a.print(result{b.ID, b.ID.Candidate(), v.Status, v, b.Candidate.Checks, b.Candidate.Waivers}, func(out io.Writer) { writeVerdict(out, b, v) })
+	if err == nil && v.Status == distro.Blocked {
+		refused := errs.E(errs.Refused, fmt.Sprintf("candidate %s is blocked", b.ID.Candidate()))
+		return quietly{refused}
+	}
+	return err
+}
+
+func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
+	fmt.Fprintf(out, "candidate %s is %s\n\n", b.ID.Candidate(), v.Status)
+	rows := [][]string{}
+	for _, r := range b.Candidate.Checks {
+		said := fmt.Sprintf("%d findings", len(r.Findings))
+		switch {
+		case r.Error != "":
+			said = "did not end: " + firstLine(r.Error)
+		case r.Note != "" && len(r.Findings) == 0:
+			said = r.Note
+		case len(r.Findings) == 0:
+			said = "clean"
+		case len(r.Findings) == 1:
+			said = "1 finding"
+		}
+		rows = append(rows, []string{r.Spec.ID, string(r.Spec.Level), fmt.Sprint(r.Asked), said})
+	}
+	ui.Table(out, []string{"CHECK", "LEVEL", "ASKED", "RESULT"}, rows)
+	for _, r := range v.Reasons {
+		f := r.Finding
+		mark := string(f.Level)
+		if r.Decides {
+			mark = "BLOCKS"
+		}
+		fmt.Fprintf(out, "\n%s  %s\n  %s\n", mark, f.Key(), indent(f.Text))
+		if r.Note != "" {
+			fmt.Fprintf(out, "  %s\n", r.Note)
+		}
+		if r.Waived != nil {
+			fmt.Fprintf(out, "  waived by %s until %s: %s\n", r.Waived.By, r.Waived.Expires.Format(time.DateOnly), r.Waived.Because)
+		}
+		for _, e := range f.Evidence {
+			fmt.Fprintf(out, "    | %s\n", e)
+		}
+		if f.Source != "" {
+			fmt.Fprintf(out, "  from: %s\n", f.Source)
+		}
+		for _, c := range f.Commits {
+			fmt.Fprintf(out, "  commit: %s\n", c)
+		}
+		if f.Cure != "" {
+			fmt.Fprintf(out, "  cure: %s\n", f.Cure)
+		}
+	}
+	switch v.Status {
+	case distro.Blocked:
+		fmt.Fprintf(out, "\nnext: mend it and slipway build; or slipway waive %s FINDING --by NAME --because TEXT --expires DATE; or slipway reject %s --because TEXT\n", b.ID.Candidate(), b.ID.Candidate())
+	default:
+		if b.Candidate.Status != distro.Approved {
+			fmt.Fprintf(out, "\nnext: slipway approve %s --by NAME\n", b.ID.Candidate())
+		}
+	}
+}
+
+func indent(s string) string    { return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ") }
+func firstLine(s string) string { l, _, _ := strings.Cut(s, "\n"); return l }
+
+func (a *app) waiveCmd() *cobra.Command {
+	var by, because, expires string
+	c := &cobra.Command{Use: "waive BUILD FINDING", Short: "record a named person's dated exception for one finding", Args: cobra.ExactArgs(2),
+		Example: "  slipway waive 1.2-c1 upgrades/logline --by \"Ada Byron\" --because \"fixed in 1.3\" --expires 2027-01-31",
+		RunE: func(c *cobra.Command, args []string) error {
+			until, err := time.Parse(time.DateOnly, expires)
+			if err != nil {
+				return errs.E(errs.Invalid, fmt.Sprintf("--expires %q is no date", expires), errs.Hint("--expires 2027-01-31"))
+			}
+			if by == "" || because == "" {
+				return errs.E(errs.Invalid, "a waiver needs a name and a reason", errs.Hint("--by NAME --because TEXT"))
+			}
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Waive(ctx, args[0], distro.Waiver{Finding: args[1], By: by, Because: because, Expires: until})
+				if err != nil {
+					return err
+				}
+				return a.verdict(w, b)
+			})
+		}}
+	c.Flags().StringVar(&by, "by", "", "who says so")
+	c.Flags().StringVar(&because, "because", "", "why")
+	c.Flags().StringVar(&expires, "expires", "", "the last day but one: from this date on it no longer holds (YYYY-MM-DD)")
+	return c
+}
+
+func (a *app) approveCmd() *cobra.Command {
+	var by, because string
+	c := &cobra.Command{Use: "approve BUILD", Short: "make a ready candidate a release: a person's decision", Args: cobra.ExactArgs(1),
+		Example: "  slipway approve 1.2-c1 --by \"Ada Byron\"",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				r, err := w.Approve(ctx, args[0], by, because)
+				if err != nil {
+					return err
+				}
+				return a.print(r, func(out io.Writer) {
+					fmt.Fprintf(out, "release %s approved by %s\nnext: slipway publish %s\n", r.Version, r.Approval.By, r.Version)
+				})
+			})
+		}}
+	c.Flags().StringVar(&by, "by", "", "who approves")
+	c.Flags().StringVar(&because, "because", "", "why")
+	return c
+}
+
+func (a *app) rejectCmd() *cobra.Command {
+	var by, because string
+	c := &cobra.Command{Use: "reject BUILD", Short: "drop a candidate: its numbers stay burned", Args: cobra.ExactArgs(1),
+		Example: "  slipway reject 1.2-c1 --because \"knotctl loses its configuration\"",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Reject(ctx, args[0], by, because)
+				if err != nil {
+					return err
+				}
+				return a.print(b, func(out io.Writer) {
+					fmt.Fprintf(out, "candidate %s rejected: %s\nnext: mend it, commit, slipway build\n", b.ID.Candidate(), because)
+				})
+			})
+		}}
+	c.Flags().StringVar(&by, "by", "", "who rejects")
+	c.Flags().StringVar(&because, "because", "", "why")
+	return c
+}
+
+func (a *app) publishCmd() *cobra.Command {
+	return &cobra.Command{Use: "publish VERSION", Short: "sign and publish an approved release", Args: cobra.ExactArgs(1),
+		Example: "  slipway publish 1.2",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				v, _, err := distro.ParseVersion(w.Definition.Series.Name, args[0])
+				if err != nil {
+					return err
+				}
+				r, err := w.Publish(ctx, v)
+				if err != nil {
+					return err
+				}
+				return a.print(r, func(out io.Writer) {
+					fmt.Fprintf(out, "release %s is published: serial %d, %d packages\nnext: slipway serve; devices run dnf upgrade\n", r.Version, r.Serial, len(r.Packages))
+				})
+			})
+		}}
+}
+
+func (a *app) runCmd() *cobra.Command {
+	var yes bool
+	var by, version string
+	c := &cobra.Command{Use: "run", Short: "build and test; with --yes approve and publish when the gate is green", Args: cobra.NoArgs,
+		Example: "  slipway run\n  slipway run --yes --by \"Ada Byron\"",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if yes && by == "" {
+				return errs.E(errs.Invalid, "an approval needs a name", errs.Hint("slipway run --yes --by \"Your Name\""))
+			}
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				b, err := w.Make(ctx, version)
+				if err != nil {
+					return err
+				}
+				if b, err = w.Test(ctx, string(b.ID)); err != nil {
+					return err
+				}
+				if !yes || b.Candidate.Status != distro.Ready {
+					return a.verdict(w, b)
+				}
+				if _, err := w.Approve(ctx, string(b.ID), by, "slipway run --yes: the gate was green"); err != nil {
+					return err
+				}
+				r, err := w.Publish(ctx, b.Version)
+				if err != nil {
+					return err
+				}
+				return a.print(r, func(out io.Writer) { fmt.Fprintf(out, "release %s is published: serial %d\n", r.Version, r.Serial) })
+			})
+		}}
+	c.Flags().BoolVar(&yes, "yes", false, "approve and publish when the gate is green")
+	c.Flags().StringVar(&by, "by", "", "who approves")
+	c.Flags().StringVar(&version, "for", "", "the release's version (default: the next)")
+	return c
+}
+
+func (a *app) restoreCmd() *cobra.Command {
+	var into string
+	c := &cobra.Command{Use: "restore VERSION", Short: "bring a release back as one set, every byte checked", Args: cobra.ExactArgs(1),
+		Example: "  slipway restore 1.1 --into ./release-1.1",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				v, _, err := distro.ParseVersion(w.Definition.Series.Name, args[0])
+				if err != nil {
+					return err
+				}
+				r, err := w.Restore(ctx, v, into)
+				if err != nil {
+					return err
+				}
+				return a.print(r, func(out io.Writer) {
+					fmt.Fprintf(out, "release %s is in %s: %d packages, %d other artifacts, %s\n", r.Version, r.Dir, r.Packages, r.Artifacts, strings.Join(r.Layers, ", "))
+				})
+			})
+		}}
+	c.Flags().StringVar(&into, "into", "", "an empty or absent folder (default: .slipway/restored/VERSION)")
+	return c
+}

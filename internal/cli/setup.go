@@ -1,0 +1,381 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"slipway/examples"
+	"slipway/internal/config"
+	"slipway/internal/cycle"
+	"slipway/internal/debian"
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/layers"
+	"slipway/internal/rpmbuild"
+	"slipway/internal/sign"
+	"slipway/internal/store"
+	"slipway/internal/ui"
+)
+
+func (a *app) initCmd() *cobra.Command {
+	var example string
+	c := &cobra.Command{Use: "init DIR", Short: "make a new workspace", Args: cobra.ExactArgs(1),
+		Example: "  slipway init ./my-distro --example halyard",
+		Long: `Init makes a workspace in DIR: a git repository with the example's definition and
+layer, and keys for the distribution in your configuration folder if it has none.
+The example's later revisions wait as tags: git merge --ff-only revision-2.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if example == "" {
+				return errs.E(errs.Invalid, "name an example to begin with", errs.Hint("slipway init "+args[0]+" --example halyard"))
+			}
+			dir, err := a.initExample(c.Context(), args[0], example)
+			if err != nil {
+				return err
+			}
+			return a.print(map[string]string{"dir": dir}, func(out io.Writer) {
+				fmt.Fprintf(out, "workspace %s is ready\nnext: cd %s && slipway build\n", dir, args[0])
+			})
+		}}
+	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard")
+	return c
+}
+
+// initExample makes the example's workspace; the folder must be absent or empty.
+func (a *app) initExample(ctx context.Context, dir, example string) (string, error) {
+	if example != "halyard" {
+		opts := []any{errs.Hint("the examples are: halyard")}
+		if errs.Near(example, []string{"halyard"}) != "" {
+			opts = []any{errs.Hint(`did you mean "halyard"?`)}
+		}
+		return "", errs.E(errs.NotFound, fmt.Sprintf("there is no example %q", example), opts...)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", errs.E(errs.Invalid, "folder "+dir, err)
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return "", errs.E(errs.Conflict, "folder "+dir+" is not empty", errs.Hint("name a new folder"))
+	}
+	revisions, err := examples.Halyard()
+	if err != nil {
+		return "", err
+	}
+	t := a.talk().Step("make the workspace")
+	// The sources of the runtime are resolved first: the lock is part of the first commit.
+	sources := map[distro.Digest][]byte{}
+	lock, err := a.resolveSources(ctx, revisions[0].Files, func(r io.Reader) (distro.Digest, int64, error) {
+		b, err := io.ReadAll(r)
+		d := distro.DigestOf(b)
+		sources[d] = b
+		return d, int64(len(b)), err
+	})
+	if err == nil {
+		revisions[0].Files["sources.lock"] = lock
+		var commits []layers.Commit
+		for _, r := range revisions {
+			modes := map[string]fs.FileMode{}
+			for name := range r.Exec {
+				modes[name] = 0o755
+			}
+			commits = append(commits, layers.Commit{Message: r.Message, Author: r.Author, Date: r.Date, Files: r.Files, Modes: modes, Delete: r.Delete, Tag: r.Tag})
+		}
+		err = layers.CreateRepo(ctx, dir, commits)
+	}
+	if err == nil {
+		err = keepSources(ctx, filepath.Join(dir, ".slipway", "store"), sources)
+	}
+	if err != nil {
+		t.Failed("")
+		return "", err
+	}
+	def, settings, err := load(dir)
+	if err != nil {
+		return "", err
+	}
+	keyDir, err := settings.KeysDir(def.Distribution)
+	if err != nil {
+		return "", err
+	}
+	made, err := createKeys(keyDir, def, a)
+	if err != nil {
+		t.Failed("")
+		return "", err
+	}
+	if made {
+		t.Done("git repository; new keys in " + keyDir)
+	} else {
+		t.Done("git repository; keys of " + def.Distribution + " found in " + keyDir)
+	}
+	return dir, nil
+}
+
+// resolveSources takes the sources that the layer's specs want from this
+// machine's Debian packages, and gives the bytes of sources.lock.
+func (a *app) resolveSources(ctx context.Context, files map[string][]byte, put putSource) ([]byte, error) {
+	tmp, err := os.MkdirTemp("", "slipway-init-")
+	if err != nil {
+		return nil, errs.E(errs.Unavailable, "make a scratch folder", err)
+	}
+	defer os.RemoveAll(tmp)
+	for name, data := range files {
+		path := filepath.Join(tmp, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+path, err)
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+path, err)
+		}
+	}
+	def, err := config.LoadDefinition(filepath.Join(tmp, "slipway.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if err := lockSources(ctx, def, tmp, put); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(tmp, "sources.lock"))
+}
+
+// putSource keeps the bytes of a source.
+type putSource = func(io.Reader) (distro.Digest, int64, error)
+
+func keepSources(ctx context.Context, dir string, sources map[distro.Digest][]byte) error {
+	blobs, err := store.OpenBlobs(dir)
+	if err != nil {
+		return err
+	}
+	for _, b := range sources {
+		if _, _, err := blobs.Put(ctx, bytes.NewReader(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lockSources resolves the sources of every local layer and writes sources.lock.
+func lockSources(ctx context.Context, def *config.Definition, dir string, put putSource) error {
+	var wanted []debian.Wanted
+	for _, l := range def.Layers {
+		if l.URL != "" {
+			continue
+		}
+		s, err := rpmbuild.ReadSources(filepath.Join(dir, l.Path))
+		if err != nil {
+			return err
+		}
+		for _, x := range s {
+			wanted = append(wanted, debian.Wanted(x))
+		}
+	}
+	pins, err := debian.Resolve(ctx, wanted, put)
+	if err != nil {
+		return err
+	}
+	return rpmbuild.WriteLock(filepath.Join(dir, "sources.lock"), pins)
+}
+
+func (a *app) sourceCmd() *cobra.Command {
+	lock := &cobra.Command{Use: "lock", Short: "take the sources of the runtime from this machine again and write sources.lock", Args: cobra.NoArgs,
+		Example: "  slipway source lock && git commit -m \"newer runtime\" sources.lock",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
+				if err := lockSources(ctx, w.Definition, w.Dir, func(r io.Reader) (distro.Digest, int64, error) { return w.Blobs.Put(ctx, r) }); err != nil {
+					return err
+				}
+				pins, err := rpmbuild.ReadLock(filepath.Join(w.Dir, "sources.lock"))
+				if err != nil {
+					return err
+				}
+				return a.print(pins, func(out io.Writer) {
+					for _, p := range pins {
+						fmt.Fprintf(out, "%s/%s  %s  %s\n", p.Spec, p.Name, p.Origin, p.Digest.Short())
+					}
+				})
+			})
+		}}
+	return group("source", "sources that lie in no layer: lock", "  slipway source lock", lock)
+}
+
+func (a *app) configCmd() *cobra.Command {
+	check := &cobra.Command{Use: "check", Short: "print every finding in slipway.yaml and settings.yaml", Args: cobra.NoArgs,
+		Example: "  slipway config check",
+		RunE: func(c *cobra.Command, _ []string) error {
+			var found errs.List
+			def, err := config.LoadDefinition(filepath.Join(a.dir, "slipway.yaml"))
+			found = append(found, config.Findings(err)...)
+			if err == nil {
+				found = append(found, config.Findings(def.CheckIDs(checkIDs()))...)
+				found = append(found, config.Findings(def.CheckFolders(a.dir))...)
+			}
+			_, err = config.LoadSettings(filepath.Join(a.dir, "settings.yaml"), a.dir)
+			found = append(found, config.Findings(err)...)
+			if err := found.Err(); err != nil {
+				return err
+			}
+			return a.print(map[string]any{"findings": []string{}}, func(out io.Writer) { fmt.Fprintln(out, "slipway.yaml and settings.yaml are in order") })
+		}}
+	var settings bool
+	show := &cobra.Command{Use: "show", Short: "print the resolved form, every default filled in, with origins", Args: cobra.NoArgs,
+		Example: "  slipway config show\n  slipway config show --settings",
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := filepath.Abs(a.dir)
+			if err != nil {
+				return errs.E(errs.Invalid, "workspace "+a.dir, err)
+			}
+			def, set, err := load(dir)
+			if err != nil {
+				return err
+			}
+			if settings {
+				return a.show(set.JSON(), set.Show)
+			}
+			return a.show(def.JSON(), def.Show)
+		}}
+	show.Flags().BoolVar(&settings, "settings", false, "settings.yaml instead of slipway.yaml")
+	schema := &cobra.Command{Use: "schema", Short: "print the JSON schema of slipway.yaml", Args: cobra.NoArgs,
+		Example: "  slipway config schema > slipway.schema.json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := a.Out.Write(config.Schema())
+			return err
+		}}
+	return group("config", "the definition: check, show, schema", "  slipway config check\n  slipway config show", check, show, schema)
+}
+
+func (a *app) show(asJSON []byte, human func(io.Writer) error) error {
+	if a.json {
+		_, err := a.Out.Write(append(asJSON, '\n'))
+		return err
+	}
+	return human(a.Out)
+}
+
+func (a *app) keyCmd() *cobra.Command {
+	here := func(f func(def *config.Definition, dir string) error) func(*cobra.Command, []string) error {
+		return func(*cobra.Command, []string) error {
+			dir, err := filepath.Abs(a.dir)
+			if err != nil {
+				return errs.E(errs.Invalid, "workspace "+a.dir, err)
+			}
+			def, settings, err := load(dir)
+			if err != nil {
+				return err
+			}
+			keyDir, err := settings.KeysDir(def.Distribution)
+			if err != nil {
+				return err
+			}
+			return f(def, keyDir)
+		}
+	}
+	create := &cobra.Command{Use: "create", Short: "make the distribution's keys, outside the workspace", Args: cobra.NoArgs,
+		Example: "  slipway key create",
+		RunE: here(func(def *config.Definition, dir string) error {
+			made, err := createKeys(dir, def, a)
+			if err != nil {
+				return err
+			}
+			if !made {
+				return errs.E(errs.Conflict, "the keys of "+def.Distribution+" exist in "+dir, errs.Hint("slipway key list shows them; published packages are signed with them, so they are never replaced"))
+			}
+			return a.listKeys(dir)
+		})}
+	list := &cobra.Command{Use: "list", Short: "list the distribution's public keys", Args: cobra.NoArgs,
+		Example: "  slipway key list", RunE: here(func(_ *config.Definition, dir string) error { return a.listKeys(dir) })}
+	var out string
+	export := &cobra.Command{Use: "export", Short: "write the public keys as files for clients", Args: cobra.NoArgs,
+		Example: "  slipway key export --to ./keys",
+		RunE: here(func(def *config.Definition, dir string) error {
+			public, err := publicKeys(dir)
+			if err != nil {
+				return err
+			}
+			if err := os.MkdirAll(out, 0o755); err != nil {
+				return errs.E(errs.Unavailable, "make "+out, err)
+			}
+			var names []string
+			for _, role := range roles {
+				name := filepath.Join(out, def.Distribution+"-"+role+".asc")
+				if err := os.WriteFile(name, public[role], 0o644); err != nil {
+					return errs.E(errs.Unavailable, "write "+name, err)
+				}
+				names = append(names, name)
+			}
+			return a.print(names, func(w io.Writer) {
+				for _, n := range names {
+					fmt.Fprintln(w, n)
+				}
+			})
+		})}
+	export.Flags().StringVar(&out, "to", ".", "the folder to write to")
+	return group("key", "the signing keys: create, list, export", "  slipway key list", create, list, export)
+}
+
+type keyInfo struct {
+	Role        string `json:"role"`
+	Fingerprint string `json:"fingerprint"`
+	UserID      string `json:"user_id"`
+	Path        string `json:"path"` // of the public key
+}
+
+func (a *app) listKeys(dir string) error {
+	public, err := publicKeys(dir)
+	if err != nil {
+		return err
+	}
+	var infos []keyInfo
+	for _, role := range roles {
+		ks, err := sign.ParsePublic(public[role])
+		if err != nil {
+			return errs.Wrap(err, "public %s key in %s", role, dir)
+		}
+		for _, k := range ks {
+			infos = append(infos, keyInfo{role, k.Fingerprint(), k.UserID(), filepath.Join(dir, role+".asc")})
+		}
+	}
+	return a.print(infos, func(out io.Writer) {
+		rows := [][]string{}
+		for _, i := range infos {
+			rows = append(rows, []string{i.Role, i.Fingerprint, i.UserID})
+		}
+		ui.Table(out, []string{"ROLE", "FINGERPRINT", "USER"}, rows)
+		fmt.Fprintf(out, "\nthey lie in %s; keep a copy of that folder offline\n", dir)
+	})
+}
+
+// createKeys makes the keys that are missing; false means that none was. The
+// public half is written last: a key folder with it is complete.
+func createKeys(dir string, def *config.Definition, a *app) (bool, error) {
+	made := false
+	for _, role := range roles {
+		private, public := filepath.Join(dir, role+".key"), filepath.Join(dir, role+".asc")
+		if _, err := os.Stat(public); err == nil {
+			continue
+		}
+		k, err := sign.Load(private)
+		if errs.Is(err, errs.NotFound) {
+			k, err = sign.Generate(sign.Options{Name: def.Title + " " + role + " key", Algorithm: sign.Ed25519, Created: a.clock()})
+			if err == nil {
+				err = k.Save(private)
+			}
+		}
+		if err != nil {
+			return made, errs.Wrap(err, "%s key", role)
+		}
+		tmp := public + ".tmp"
+		if err := os.WriteFile(tmp, k.PublicArmored(), 0o644); err != nil {
+			return made, errs.E(errs.Unavailable, "write the public key", err)
+		}
+		if err := os.Rename(tmp, public); err != nil {
+			return made, errs.E(errs.Unavailable, "write the public key", err)
+		}
+		made = true
+	}
+	return made, nil
+}

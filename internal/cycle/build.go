@@ -1,0 +1,476 @@
+package cycle
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/feed"
+	"slipway/internal/flow"
+	"slipway/internal/layers"
+	"slipway/internal/state"
+	"slipway/internal/store"
+)
+
+// Make builds the workspace's revision for a version ("" means the next) and
+// ends with a candidate. A build that was cut off and has the same revision is
+// resumed. It fails with Locked at once when the workspace is busy.
+func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
+	lock, err := w.lock(ctx, "work")
+	if err != nil {
+		return Build{}, err
+	}
+	defer lock.Release()
+	numbers := &numbers{w: w}
+	builder, err := w.Builder(numbers)
+	if err != nil {
+		return Build{}, err
+	}
+	t := w.Talk.Step("capture")
+	c, err := w.capture(ctx, builder)
+	if err != nil {
+		t.Failed("")
+		return Build{}, err
+	}
+	t.Done(fmt.Sprintf("revision %s", c.revision.Digest().Short()))
+	b, err := w.reserve(ctx, version, c)
+	if err != nil {
+		return b, err
+	}
+	numbers.base = b.Base
+	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder))
+	resume := errs.Hint("slipway build goes on where it stopped")
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return b, errs.E(errs.Interrupted, fmt.Sprintf("build %s was stopped", b.ID), resume)
+	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Locked):
+		// The machine's fault, not the revision's: nothing is decided, the cure and the same command finish it.
+		return b, errs.E(errs.KindOf(err), fmt.Sprintf("build %s could not go on", b.ID), err, resume)
+	default:
+		return b, w.fail(ctx, b, err)
+	}
+	return w.Build(ctx, string(b.ID))
+}
+
+// reserve finds the build to resume, or reserves a version and begins a new one.
+func (w *Workspace) reserve(ctx context.Context, version string, c *captured) (Build, error) {
+	name := w.Definition.Series.Name
+	all, err := w.Builds(ctx)
+	if err != nil {
+		return Build{}, err
+	}
+	id := c.revision.Digest()
+	for _, b := range all {
+		if b.Status == distro.BuildFail {
+			os.RemoveAll(w.work(b.ID))
+		}
+	}
+	// We hold the lock: whatever is still running has lost its process.
+	for _, b := range all {
+		if b.Status != distro.Running {
+			continue
+		}
+		if b.RevisionID == id && (version == "" || string(b.Version) == version) {
+			w.Talk.Step("build " + string(b.ID)).Done("was cut off; going on where it stopped")
+			return b, nil
+		}
+		w.fail(ctx, b, errs.E(errs.Failed, "cut off, and not resumed: the revision or the version asked for is another one now"))
+	}
+	var b Build
+	for range 3 { // another writer may change the series document meanwhile
+		s, err := w.series(ctx)
+		if err != nil {
+			return b, err
+		}
+		v, err := w.nextVersion(ctx, s, version)
+		if err != nil {
+			return b, err
+		}
+		n := s.Builds[string(v)] + 1
+		b = Build{ID: distro.NewBuildID(v, n), Version: v, Series: name, Status: distro.Running, Created: w.now(), Base: s.Head, Revision: c.revision, RevisionID: id}
+		_, err = state.Upsert(ctx, w.State, kindSeries, name, func(x *Series) error {
+			if x.Builds[string(v)] >= n || x.Head != s.Head {
+				return errs.E(errs.Conflict, "series "+name+" changed meanwhile")
+			}
+			x.Name = name
+			if x.Builds == nil {
+				x.Builds = map[string]int{}
+			}
+			x.Builds[string(v)] = n
+			return nil
+		})
+		if errs.Is(err, errs.Conflict) {
+			continue
+		}
+		if err != nil {
+			return b, err
+		}
+		_, err = state.Upsert(ctx, w.State, kindBuild, string(b.ID), func(x *Build) error { *x = b; return nil },
+			state.NewEvent{Kind: kindBuild, ID: string(b.ID), Type: "started"})
+		return b, err
+	}
+	return b, errs.E(errs.Conflict, "series "+name+" is being changed by others", errs.Hint("try again"))
+}
+
+// nextVersion checks the version that was asked for, or finds the next: the
+// lowest that is reserved and not released, else the one after the head.
+func (w *Workspace) nextVersion(ctx context.Context, s Series, asked string) (distro.Version, error) {
+	name := w.Definition.Series.Name
+	releases, err := w.Releases(ctx)
+	if err != nil {
+		return "", err
+	}
+	highest := 0
+	for _, r := range releases {
+		highest = max(highest, r.Version.N())
+	}
+	if asked == "" {
+		return distro.NewVersion(name, highest+1), nil
+	}
+	v, n, err := distro.ParseVersion(name, asked)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range releases {
+		if r.Version == v {
+			return "", errs.E(errs.Conflict, fmt.Sprintf("release %s exists: a version is given once", v), errs.Hintf("slipway build --for %s", distro.NewVersion(name, highest+1)))
+		}
+	}
+	if n <= highest {
+		return "", errs.E(errs.Conflict, fmt.Sprintf("version %s would go backwards: release %s exists", v, distro.NewVersion(name, highest)), errs.Hintf("slipway build --for %s", distro.NewVersion(name, highest+1)))
+	}
+	return v, nil
+}
+
+func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.Step {
+	dir := w.work(b.ID)
+	in := string(b.RevisionID)
+	return []flow.Step{
+		{Name: "restore", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			title := "restore the base"
+			if b.Base != "" {
+				title += ", release " + string(b.Base)
+			}
+			t := w.Talk.Step(title)
+			seed, err := w.seed(ctx, *b, c)
+			if err == nil {
+				err = builder.Prepare(ctx, b.Revision, seed, filepath.Join(dir, "build"))
+			}
+			return end(t, err, fmt.Sprintf("%d packages, %d numbers", len(seed.Packages), len(seed.Numbers)))
+		}},
+		{Name: "build", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			t := w.Talk.Step(fmt.Sprintf("build %s for %s", b.ID, b.Version))
+			total := 0
+			err := builder.Build(ctx, filepath.Join(dir, "build"), func(e distro.BuildEvent) {
+				total = max(total, e.Total)
+				switch e.Type {
+				case "start", "done", "failed":
+					t.Progress(e.Done, e.Total, e.Task)
+				}
+				if e.Text != "" && e.Type != "plan" {
+					t.Note(e.Task + ": " + e.Text)
+				}
+				beat(e.Task)
+			})
+			return end(t, err, fmt.Sprintf("%d tasks", total))
+		}},
+		{Name: "collect", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			t := w.Talk.Step("collect")
+			n, err := w.collect(ctx, b, c, builder)
+			return end(t, err, n)
+		}},
+		{Name: "candidate", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			t := w.Talk.Step("candidate feed " + b.ID.Candidate())
+			n, err := w.candidateFeed(ctx, b)
+			return end(t, err, n)
+		}},
+	}
+}
+
+func end(t Task, err error, summary string) error {
+	if err != nil {
+		t.Failed("")
+		return err
+	}
+	t.Done(summary)
+	return nil
+}
+
+// collect stores every artifact of the build by digest and notes it in the
+// build's document.
+func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder Builder) (string, error) {
+	var arts []distro.Artifact
+	var packages []distro.PackageRecord
+	var rows []distro.NumberRow
+	put := func(class distro.Class, name, path string) (distro.Artifact, error) {
+		d, size, err := store.PutFile(ctx, w.Blobs, path)
+		a := distro.Artifact{Class: class, Name: name, Digest: d, Size: size}
+		if err == nil {
+			arts = append(arts, a)
+		}
+		return a, errs.Wrap(err, "store %s %s", class, name)
+	}
+	putBytes := func(class distro.Class, name string, data []byte) error {
+		d, size, err := w.Blobs.Put(ctx, bytes.NewReader(data))
+		arts = append(arts, distro.Artifact{Class: class, Name: name, Digest: d, Size: size})
+		return errs.Wrap(err, "store %s %s", class, name)
+	}
+	for out, err := range builder.Collect(ctx, filepath.Join(w.work(b.ID), "build")) {
+		if err != nil {
+			return "", err
+		}
+		if out.Class == distro.Packages && out.Package.Kept {
+			packages = append(packages, *out.Package)
+			continue
+		}
+		a, err := put(out.Class, out.Name, out.Path)
+		if err != nil {
+			return "", err
+		}
+		if out.Class == distro.Packages {
+			if a.Digest != out.Package.Digest {
+				return "", errs.E(errs.Denied, fmt.Sprintf("package %s changed while it was collected", out.Name), errs.Hint("build again; something else writes in "+w.work(b.ID)))
+			}
+			packages = append(packages, *out.Package)
+		}
+		if out.Class == distro.PRDatabase {
+			if err := readJSON(out.Path, &rows); err != nil {
+				return "", err
+			}
+		}
+	}
+	if err := putBytes(distro.Configuration, "slipway.yaml", c.definition); err != nil {
+		return "", err
+	}
+	if err := putBytes(distro.Configuration, "revision.json", distro.CanonicalJSON(b.Revision)); err != nil {
+		return "", err
+	}
+	for i, pin := range b.Revision.Layers {
+		bundle := filepath.Join(w.work(b.ID), "bundles", pin.Name+".bundle")
+		if err := os.MkdirAll(filepath.Dir(bundle), 0o755); err != nil {
+			return "", errs.E(errs.Unavailable, "write the layer's bundle", err)
+		}
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		if err == nil {
+			err = layers.Bundle(ctx, repo, pin.Commit, bundle)
+		}
+		if err != nil {
+			return "", errs.Wrap(err, "bundle layer %s", pin.Name)
+		}
+		if _, err := put(distro.Configuration, "layers/"+pin.Name+".bundle", bundle); err != nil {
+			return "", err
+		}
+	}
+	for _, s := range b.Revision.Sources {
+		arts = append(arts, distro.Artifact{Class: distro.Downloads, Name: s.Spec + "/" + s.Name, Digest: s.Digest, Size: s.Size})
+	}
+	sort.Slice(arts, func(i, j int) bool {
+		if arts[i].Class != arts[j].Class {
+			return arts[i].Class < arts[j].Class
+		}
+		return arts[i].Name < arts[j].Name
+	})
+	feed.SortRecords(packages)
+	nb, err := w.update(ctx, b.ID, "collected", func(x *Build) error {
+		x.Artifacts, x.Packages, x.Numbers = arts, packages, rows
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	*b = nb
+	kept := 0
+	for _, p := range packages {
+		if p.Kept {
+			kept++
+		}
+	}
+	return fmt.Sprintf("%d packages (%d new, %d kept), %d other artifacts", len(packages), len(packages)-kept, kept, len(arts)-(len(packages)-kept)), nil
+}
+
+// candidateFeed makes the feed that publishing this candidate would make, in the
+// build's folder, signed by a throw-away key whose private half is dropped here.
+func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error) {
+	nb, err := w.Build(ctx, string(b.ID)) // after a resume the collected lists are in the document
+	if err != nil {
+		return "", err
+	}
+	*b = nb
+	fresh := fresh(b.Packages)
+	public := &feed.Publisher{Tree: w.Tree, Layout: w.layout()}
+	if err := public.Conflicts(ctx, fresh); err != nil {
+		return "", err
+	}
+	dir := w.candidateDir(b.ID)
+	if err := os.RemoveAll(dir); err != nil {
+		return "", errs.E(errs.Unavailable, "clear "+dir, err)
+	}
+	tree, err := store.OpenTree(dir)
+	if err != nil {
+		return "", err
+	}
+	key, err := w.Throwaway(b.Created)
+	if err != nil {
+		return "", err
+	}
+	s, err := w.series(ctx)
+	if err != nil {
+		return "", err
+	}
+	p := &feed.Publisher{Tree: tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title, Package: key, Metadata: key, Scopes: w.scopes()}
+	signed, err := w.addPackages(ctx, p, *b, fresh, b)
+	if err != nil {
+		return "", err
+	}
+	old, err := w.published(ctx)
+	if err != nil {
+		return "", err
+	}
+	index := feed.Newest(feed.Union(signed, old))
+	for _, r := range index {
+		name := p.Layout.Pool(r.Scope, feed.KeyEpoch, r.File)
+		if _, err := tree.Stat(ctx, name); err == nil {
+			continue
+		}
+		f, err := w.Tree.Open(ctx, name)
+		if err != nil {
+			return "", errs.Wrap(err, "published package %s", r.NEVRA())
+		}
+		err = tree.Create(ctx, name, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
+	}
+	if _, err := p.WriteSnapshot(ctx, feed.Edition{Serial: s.Serial + 1, Release: b.Version, At: b.Created, Index: index, History: index}); err != nil {
+		return "", err
+	}
+	if err := tree.Sync(ctx); err != nil {
+		return "", err
+	}
+	nb, err = w.update(ctx, b.ID, "candidate", func(x *Build) error {
+		if err := distro.CanMove("build", string(b.ID), x.Status, distro.Candidate); err != nil {
+			return err
+		}
+		x.Status, x.Ended = distro.Candidate, w.now()
+		x.Candidate = Candidate{Status: distro.Testing, PublicKey: key.PublicArmored()}
+		return nil
+	})
+	*b = nb
+	return fmt.Sprintf("%d packages in %d feeds", len(index), len(feed.Scopes(w.scopes(), index))), err
+}
+
+func (w *Workspace) candidateDir(id distro.BuildID) string { return filepath.Join(w.work(id), "feed") }
+
+// addPackages signs the new packages of a build into a publisher's pool.
+func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build, fresh []distro.PackageRecord, at *Build) ([]distro.PackageRecord, error) {
+	date := at.Created
+	if at.Candidate.Approval != nil {
+		date = at.Candidate.Approval.At
+	}
+	out := make([]distro.PackageRecord, 0, len(fresh))
+	for _, r := range fresh {
+		f, err := w.Blobs.Open(ctx, r.Digest)
+		if err != nil {
+			return nil, errs.Wrap(err, "package %s of %s", r.File, b.ID)
+		}
+		signed, err := p.AddPackage(ctx, r, f, f.Size(), date)
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, signed)
+	}
+	return out, nil
+}
+
+func fresh(l []distro.PackageRecord) []distro.PackageRecord {
+	var out []distro.PackageRecord
+	for _, r := range l {
+		if !r.Kept {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (w *Workspace) update(ctx context.Context, id distro.BuildID, event string, change func(*Build) error) (Build, error) {
+	return state.Update(ctx, w.State, kindBuild, string(id), change, state.NewEvent{Kind: kindBuild, ID: string(id), Type: event})
+}
+
+// fail ends a build: its logs are kept as artifacts, and the error that is
+// returned names package, task, log and the commits since the last release. Its
+// folder stays until the next build, for who wants to look.
+func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
+	f := &Failure{Text: cause.Error(), Hints: errs.Hints(cause)}
+	arts := b.Artifacts
+	have := map[string]bool{}
+	for _, a := range arts {
+		have[a.Name] = true
+	}
+	logs := filepath.Join(w.work(b.ID), "build", "logs")
+	entries, _ := os.ReadDir(logs)
+	for _, e := range entries {
+		name := e.Name()
+		if have[name] || e.IsDir() {
+			continue
+		}
+		class := distro.TaskLog
+		if name == "console.log" {
+			class = distro.ConsoleLog
+		}
+		if d, size, err := store.PutFile(ctx, w.Blobs, filepath.Join(logs, name)); err == nil {
+			arts = append(arts, distro.Artifact{Class: class, Name: name, Digest: d, Size: size})
+		}
+	}
+	var sources []string
+	f.Tasks, sources = failedTasks(cause)
+	for _, s := range sources {
+		for _, c := range w.commits(ctx, b, s) {
+			if !slices.Contains(f.Commits, c) {
+				f.Commits = append(f.Commits, c)
+			}
+		}
+	}
+	if len(f.Commits) == 0 {
+		f.Commits = w.commits(ctx, b, "")
+	}
+	if _, err := w.update(ctx, b.ID, "failed", func(x *Build) error {
+		if err := distro.CanMove("build", string(b.ID), x.Status, distro.BuildFail); err != nil {
+			return err
+		}
+		x.Status, x.Ended, x.Failure, x.Artifacts = distro.BuildFail, w.now(), f, arts
+		return nil
+	}); err != nil {
+		return errs.List{cause, err}
+	}
+	opts := []any{cause}
+	for _, t := range f.Tasks {
+		opts = append(opts, errs.Hintf("slipway log %s %s", b.ID, t))
+	}
+	since := "since the beginning"
+	if b.Base != "" {
+		since = "since release " + string(b.Base)
+	}
+	if len(f.Commits) > 0 {
+		opts = append(opts, errs.Hintf("commits %s: %s", since, strings.Join(f.Commits[:min(5, len(f.Commits))], "; ")))
+	}
+	opts = append(opts, errs.Hint("nothing of this build can reach a feed or the next build; mend it, commit, and slipway build again"))
+	return errs.E(errs.KindOf(cause), fmt.Sprintf("build %s failed", b.ID), opts...)
+}
+
+func (w *Workspace) moveToQuarantine(id distro.BuildID) {
+	if err := os.MkdirAll(filepath.Dir(w.quarantine(id)), 0o755); err != nil {
+		return
+	}
+	os.RemoveAll(w.quarantine(id))
+	os.Rename(w.work(id), w.quarantine(id))
+}

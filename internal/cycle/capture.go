@@ -1,0 +1,188 @@
+package cycle
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"slipway/internal/config"
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/feed"
+	"slipway/internal/layers"
+	"slipway/internal/rpmbuild"
+	"slipway/internal/state"
+)
+
+// captured is a revision with the bytes that its digests name.
+type captured struct {
+	revision   distro.Revision
+	definition []byte
+	conf       map[string][]byte // generated feed configuration
+}
+
+// capture reads everything that decides a build: the definition, the layers as
+// really checked out, the sources, the feed configuration, the builder's tools
+// and the base release. All that is wrong is reported at once, and nothing is
+// recorded.
+func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, error) {
+	d := w.Definition
+	if err := d.CanBuild(); err != nil {
+		return nil, err
+	}
+	if err := d.CheckFolders(w.Dir); err != nil {
+		return nil, err
+	}
+	c := &captured{revision: distro.Revision{Schema: 1, Distribution: d.Distribution, Series: d.Series.Name, Conf: map[string]distro.Digest{}}}
+	r := &c.revision
+	var found errs.List
+	var err error
+	if c.definition, err = os.ReadFile(filepath.Join(w.Dir, "slipway.yaml")); err != nil {
+		return nil, errs.E(errs.NotFound, "slipway.yaml", err)
+	}
+	r.Definition = distro.DigestOf(c.definition)
+	for _, l := range d.Layers {
+		pin, err := layers.Inspect(ctx, w.Dir, layerOf(l))
+		if err != nil {
+			found = append(found, err)
+			continue
+		}
+		r.Layers = append(r.Layers, pin)
+	}
+	if r.Sources, err = rpmbuild.ReadLock(filepath.Join(w.Dir, "sources.lock")); err != nil {
+		found = append(found, err)
+	}
+	for _, s := range r.Sources {
+		if _, err := w.Blobs.Stat(ctx, s.Digest); err != nil {
+			found = append(found, errs.E(errs.NotFound, fmt.Sprintf("source %s of %s (%s, %s) is not in the artifact store", s.Name, s.Spec, s.Origin, s.Digest.Short()), err,
+				errs.Hint("slipway source lock takes it from this machine again; slipway restore brings it from a release")))
+		}
+	}
+	if r.Builder, err = builder.Pin(ctx); err != nil {
+		found = append(found, err)
+	}
+	public, err := w.Public()
+	if err != nil {
+		found = append(found, err)
+	}
+	if err := found.Err(); err != nil {
+		return nil, err
+	}
+	c.conf = feed.Configuration(d.Distribution, d.Title, d.Series.Name, d.Feeds.BaseURL, w.scopes(), public)
+	for name, b := range c.conf {
+		r.Conf[name] = distro.DigestOf(b)
+	}
+	s, err := w.series(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.Base = s.Head; s.Head != "" {
+		base, err := w.Release(ctx, s.Head)
+		if err != nil {
+			return nil, err
+		}
+		r.BaseDigest = base.Statement
+	}
+	return c, nil
+}
+
+func layerOf(l config.Layer) layers.Layer {
+	return layers.Layer{Name: l.Name, URL: l.URL, Branch: l.Branch, Commit: l.Commit, Path: l.Path}
+}
+
+// seed lays out what the builder gets in the build's folder: layers at their
+// commits, sources by digest, feed configuration, and the base's PR database
+// and packages. Running it again gives the same.
+func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed, error) {
+	dir := w.work(b.ID)
+	s := distro.Seed{Version: b.Version, Build: b.ID, Title: w.Definition.Title, Layers: map[string]string{},
+		Sources: filepath.Join(dir, "sources"), FeedConfig: filepath.Join(dir, "feed-configuration")}
+	for _, board := range w.Definition.Boards {
+		s.Boards = append(s.Boards, board.Name)
+	}
+	for i, pin := range b.Revision.Layers {
+		dest := filepath.Join(dir, "layers", pin.Name)
+		if err := os.RemoveAll(dest); err != nil {
+			return s, errs.E(errs.Unavailable, "clear "+dest, err)
+		}
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		if err == nil {
+			err = layers.Export(ctx, repo, pin, dest)
+		}
+		if err != nil {
+			return s, errs.Wrap(err, "check out layer %s", pin.Name)
+		}
+		s.Layers[pin.Name] = dest
+	}
+	for _, pin := range b.Revision.Sources {
+		if err := w.copyBlob(ctx, pin.Digest, filepath.Join(s.Sources, pin.Digest.Hex())); err != nil {
+			return s, errs.Wrap(err, "source %s of %s", pin.Name, pin.Spec)
+		}
+	}
+	for name, data := range c.conf {
+		if err := writeFile(filepath.Join(s.FeedConfig, name), bytes.NewReader(data), 0o644); err != nil {
+			return s, errs.E(errs.Unavailable, "write the feed configuration", err)
+		}
+	}
+	if b.Base != "" {
+		base, err := w.Release(ctx, b.Base)
+		if err != nil {
+			return s, err
+		}
+		s.Numbers, s.Packages = base.Numbers, base.Packages
+	}
+	return s, nil
+}
+
+func (w *Workspace) copyBlob(ctx context.Context, d distro.Digest, dest string) error {
+	f, err := w.Blobs.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errs.Wrap(writeFile(dest, f, 0o644), "write %s", dest)
+}
+
+// commits gives the commits since the base release that touch a spec, newest
+// first, as "1a2b3c4d subject"; for "" those of all layers. It is talk for
+// people: what cannot be read is left out.
+func (w *Workspace) commits(ctx context.Context, b Build, source string) []string {
+	from := map[string]string{}
+	if b.Base != "" {
+		bb, err := w.Release(ctx, b.Base)
+		if err != nil {
+			return nil
+		}
+		base, _, err := state.Load[Build](ctx, w.State, kindBuild, string(bb.Build))
+		if err != nil {
+			return nil
+		}
+		for _, l := range base.Revision.Layers {
+			from[l.Name] = l.Commit
+		}
+	}
+	var out []string
+	for i, l := range b.Revision.Layers {
+		if i >= len(w.Definition.Layers) {
+			break
+		}
+		path := l.Path
+		if source != "" {
+			path = filepath.ToSlash(filepath.Join(l.Path, "specs", source))
+		}
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		if err != nil {
+			continue
+		}
+		log, err := layers.Log(ctx, repo, from[l.Name], l.Commit, path)
+		if err != nil {
+			continue
+		}
+		for _, c := range log {
+			out = append(out, fmt.Sprintf("%.10s %s", c.ID, c.Subject))
+		}
+	}
+	return out
+}

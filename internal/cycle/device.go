@@ -1,0 +1,81 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"slipway/internal/distro"
+	"slipway/internal/dnf"
+	"slipway/internal/errs"
+)
+
+// Device is an install root with the distribution's feed configuration, as a
+// device has it: dnf variables say where the feeds are and which snapshot holds.
+type Device struct {
+	*dnf.Root
+	w   *Workspace
+	url string
+}
+
+// NewDevice makes an empty device that reads the publication at url.
+func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, error) {
+	tool, err := w.DNF(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := w.writeKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{w: w, url: url}
+	d.Root, err = tool.NewRoot(ctx, filepath.Join(dir, "device"), dnf.Options{Repos: w.repos(keys), Vars: d.vars("current")})
+	return d, err
+}
+
+func (d *Device) vars(snapshot string) map[string]string {
+	return map[string]string{"slipway_url": d.url, "slipway_snapshot": snapshot}
+}
+
+// Pin makes the device stay at a release; "" unpins it.
+func (d *Device) Pin(ctx context.Context, v distro.Version) error {
+	if v == "" {
+		return d.SetVars(d.vars("current"))
+	}
+	r, err := d.w.Release(ctx, v)
+	if err != nil {
+		return err
+	}
+	return d.SetVars(d.vars(fmt.Sprintf("snapshots/%d", r.Serial)))
+}
+
+// repos are the feeds of the series as a device's .repo file names them.
+func (w *Workspace) repos(keys []string) []dnf.Repo {
+	var out []dnf.Repo
+	for _, scope := range w.scopes() {
+		out = append(out, dnf.Repo{ID: w.Definition.Distribution + "-" + scope, Name: w.Definition.Title + " " + scope, Enabled: true, GPGKeys: keys,
+			BaseURL: "$slipway_url/" + w.Definition.Series.Name + "/$slipway_snapshot/" + scope})
+	}
+	return out
+}
+
+// writeKeys writes the public keys as files and gives their paths.
+func (w *Workspace) writeKeys(dir string) ([]string, error) {
+	public, err := w.Public()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, errs.E(errs.Unavailable, "make "+dir, err)
+	}
+	var out []string
+	for _, role := range sorted(public) {
+		path := filepath.Join(dir, role+".asc")
+		if err := os.WriteFile(path, public[role], 0o644); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+path, err)
+		}
+		out = append(out, path)
+	}
+	return out, nil
+}

@@ -1,0 +1,100 @@
+package cycle
+
+import (
+	"time"
+
+	"slipway/internal/distro"
+)
+
+// Series is the document of a series.
+type Series struct {
+	Name   string         `json:"name"`
+	Head   distro.Version `json:"head,omitempty"`   // the last published release
+	Serial int            `json:"serial"`           // of the newest snapshot; 0 before the first
+	First  distro.Version `json:"first,omitempty"`  // the first published release
+	Builds map[string]int `json:"builds,omitempty"` // version -> builds that were started for it
+}
+
+// Build is one execution of a revision, and the candidate that it ended as.
+type Build struct {
+	ID       distro.BuildID  `json:"id"`
+	Version  distro.Version  `json:"version"`
+	Series   string          `json:"series"`
+	Status   distro.Status   `json:"status"` // queued, running, candidate, failed; lost is derived
+	Created  time.Time       `json:"created"`
+	Ended    time.Time       `json:"ended,omitzero"`
+	Base     distro.Version  `json:"base,omitempty"`
+	Revision distro.Revision `json:"revision"`
+	// RevisionID is the digest of Revision.
+	RevisionID distro.Digest `json:"revision_digest"`
+
+	Artifacts []distro.Artifact      `json:"artifacts,omitempty"`
+	Packages  []distro.PackageRecord `json:"packages,omitempty"`
+	Numbers   []distro.NumberRow     `json:"numbers,omitempty"` // the overlay of the PR database
+	Failure   *Failure               `json:"failure,omitempty"`
+
+	// The candidate.
+	Candidate Candidate `json:"candidate,omitzero"`
+}
+
+// Candidate is what is known and decided of a build that succeeded.
+type Candidate struct {
+	Status    distro.Status        `json:"status,omitempty"`     // testing, ready, blocked, rejected, approved; stale is derived
+	PublicKey []byte               `json:"public_key,omitempty"` // of the throw-away key
+	Checks    []distro.CheckResult `json:"checks,omitempty"`
+	Tested    time.Time            `json:"tested,omitzero"`
+	Verdict   *distro.Verdict      `json:"verdict,omitempty"`
+	Waivers   []distro.Waiver      `json:"waivers,omitempty"`
+	Approval  *distro.Approval     `json:"approval,omitempty"`
+	Rejection *distro.Approval     `json:"rejection,omitempty"`
+}
+
+// Failure says why a build failed.
+type Failure struct {
+	Text  string   `json:"text"`
+	Hints []string `json:"hints,omitempty"`
+	Step  string   `json:"step,omitempty"`
+	// Tasks names the tasks that failed, each with its log (an artifact of class task-log).
+	Tasks []string `json:"tasks,omitempty"`
+	// Commits since the last release, newest first: "1a2b3c4d subject".
+	Commits []string `json:"commits,omitempty"`
+}
+
+// Release is an approved candidate.
+type Release struct {
+	Version   distro.Version         `json:"version"`
+	Series    string                 `json:"series"`
+	Build     distro.BuildID         `json:"build"`
+	Status    distro.Status          `json:"status"` // publishing, published; superseded is derived from the head
+	Base      distro.Version         `json:"base,omitempty"`
+	Serial    int                    `json:"serial"`
+	Approval  distro.Approval        `json:"approval"`
+	Published time.Time              `json:"published,omitzero"`
+	Statement distro.Digest          `json:"statement,omitempty"` // of release.json
+	Packages  []distro.PackageRecord `json:"packages"`            // signed, as published
+	Numbers   []distro.NumberRow     `json:"numbers"`
+}
+
+// NumberMark is a high-water mark of the PR database: no number up to Last is
+// ever given again for its key.
+type NumberMark struct {
+	Key   distro.NumberKey `json:"key"`
+	Last  int              `json:"last"`
+	Given []GivenNumber    `json:"given"`
+}
+
+// GivenNumber says to which build a number was given.
+type GivenNumber struct {
+	Number int            `json:"number"`
+	Build  distro.BuildID `json:"build"`
+	At     time.Time      `json:"at"`
+}
+
+// Kinds of documents.
+const (
+	kindSeries  = "series"
+	kindBuild   = "build"
+	kindRelease = "release"
+	kindNumber  = "number"
+	kindJournal = "journal"
+)

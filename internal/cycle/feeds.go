@@ -1,0 +1,77 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/feed"
+)
+
+// RepoFile gives the text of the .repo file for a client. With url it names the
+// publication itself; with pin it stays at that release's snapshot.
+func (w *Workspace) RepoFile(ctx context.Context, url string, pin distro.Version) (string, error) {
+	snapshot := ""
+	if pin != "" {
+		r, err := w.Release(ctx, pin)
+		if err != nil {
+			return "", err
+		}
+		if r.Status == distro.Publishing {
+			return "", errs.E(errs.Conflict, fmt.Sprintf("release %s is not published yet", pin), errs.Hintf("slipway publish %s", pin))
+		}
+		snapshot = fmt.Sprintf("snapshots/%d", r.Serial)
+	} else if url != "" {
+		snapshot = "current"
+	}
+	public, err := w.Public()
+	if err != nil {
+		return "", err
+	}
+	var keys []string
+	for _, role := range sorted(public) {
+		if url != "" {
+			keys = append(keys, fmt.Sprintf("%s/keys/%s-%d.asc", url, role, feed.KeyEpoch))
+		} else {
+			keys = append(keys, "file:///etc/pki/rpm-gpg/"+feed.KeyName(w.Definition.Distribution, role))
+		}
+	}
+	d := w.Definition
+	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.scopes(), URL: url, Snapshot: snapshot, Keys: keys}), nil
+}
+
+// FeedPackage is one line of a feed's list.
+type FeedPackage struct {
+	Scope string         `json:"scope"`
+	Name  string         `json:"name"`
+	EVR   string         `json:"evr"`
+	Since distro.Version `json:"since"` // the release that brought it
+	Size  int64          `json:"size"`  // of the file, bytes
+}
+
+// FeedList gives the packages of the current snapshot.
+func (w *Workspace) FeedList(ctx context.Context) ([]FeedPackage, error) {
+	releases, err := w.Releases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	since := map[string]distro.Version{}
+	var lists [][]distro.PackageRecord
+	for _, r := range releases {
+		if r.Status != distro.Published {
+			continue
+		}
+		lists = append(lists, r.Packages)
+		for _, p := range r.Packages {
+			if k := p.Scope + "/" + p.File; since[k] == "" {
+				since[k] = r.Version
+			}
+		}
+	}
+	out := []FeedPackage{}
+	for _, p := range feed.Newest(feed.Union(lists...)) {
+		out = append(out, FeedPackage{p.Scope, p.Name, p.EVR(), since[p.Scope+"/"+p.File], p.Size})
+	}
+	return out, nil
+}

@@ -1,0 +1,199 @@
+package cycle
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/feed"
+	"slipway/internal/flow"
+	"slipway/internal/state"
+)
+
+// Publish signs and publishes an approved release. Clients see the series as it
+// was until the last pointer has switched; after a crash the same command
+// finishes it. Publishing what is published is no error.
+func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, error) {
+	lock, err := w.lock(ctx, "publish")
+	if err != nil {
+		return Release{}, err
+	}
+	defer lock.Release()
+	r, err := w.Release(ctx, v)
+	if err != nil {
+		if b, berr := w.Build(ctx, ""); berr == nil && b.Version == v {
+			return r, errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved", v), errs.Hintf("slipway approve %s --by NAME", b.ID.Candidate()))
+		}
+		return r, err
+	}
+	if r.Status == distro.Published {
+		return r, nil
+	}
+	b, err := w.Build(ctx, string(r.Build))
+	if err != nil {
+		return r, err
+	}
+	keys, err := w.Keys()
+	if err != nil {
+		return r, err
+	}
+	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title,
+		Package: keys.Package, Metadata: keys.Metadata, Scopes: w.scopes()}
+	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
+	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return r, errs.E(errs.Interrupted, fmt.Sprintf("publishing %s was stopped; clients see what was there before", v), errs.Hintf("slipway publish %s goes on", v))
+	default:
+		return r, errs.E(errs.KindOf(err), fmt.Sprintf("release %s could not be published", v), err, errs.Hintf("clients see what was there before; slipway publish %s goes on when the cause is gone", v))
+	}
+	return w.Release(ctx, v)
+}
+
+func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, in string) []flow.Step {
+	edition := func(ctx context.Context) (feed.Edition, Release, error) {
+		r, err := w.Release(ctx, v)
+		if err != nil {
+			return feed.Edition{}, r, err
+		}
+		old, err := w.published(ctx)
+		all := feed.Union(old, r.Packages)
+		return feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Index: feed.Newest(all), History: all}, r, err
+	}
+	step := func(name, title string, do func(ctx context.Context) (string, error)) flow.Step {
+		return flow.Step{Name: name, Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			t := w.Talk.Step(title)
+			summary, err := do(ctx)
+			return end(t, err, summary)
+		}}
+	}
+	return []flow.Step{
+		step("sign", "sign the packages of "+string(v), func(ctx context.Context) (string, error) {
+			fresh := fresh(b.Packages)
+			if err := p.Conflicts(ctx, fresh); err != nil {
+				return "", err
+			}
+			signed, err := w.addPackages(ctx, p, b, fresh, &b)
+			if err != nil {
+				return "", err
+			}
+			kept := make([]distro.PackageRecord, 0, len(b.Packages))
+			for _, r := range b.Packages {
+				if r.Kept {
+					kept = append(kept, r)
+				}
+			}
+			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error {
+				r.Packages = feed.SortRecords(append(kept, signed...))
+				return nil
+			})
+			return fmt.Sprintf("%d signed, %d kept", len(signed), len(kept)), err
+		}),
+		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
+			e, _, err := edition(ctx)
+			if err != nil {
+				return "", err
+			}
+			if err := p.WriteKeys(ctx); err != nil {
+				return "", err
+			}
+			_, err = p.WriteSnapshot(ctx, e)
+			return fmt.Sprintf("serial %d, %d packages, %d in history", e.Serial, len(e.Index), len(e.History)), err
+		}),
+		step("statement", "write the release statement", func(ctx context.Context) (string, error) {
+			_, r, err := edition(ctx)
+			if err != nil {
+				return "", err
+			}
+			s := statement(r, b)
+			if err := p.WriteStatement(ctx, s); err != nil {
+				return "", err
+			}
+			digest := distro.DigestOf(distro.CanonicalJSON(s))
+			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error { r.Statement = digest; return nil })
+			return digest.Short(), err
+		}),
+		step("switch", "switch the pointers", func(ctx context.Context) (string, error) {
+			e, _, err := edition(ctx)
+			if err != nil {
+				return "", err
+			}
+			var s feed.Snapshot
+			data, err := feed.ReadFile(ctx, w.Tree, p.Layout.Snapshot(e.Serial)+"/snapshot.json")
+			if err == nil {
+				err = json.Unmarshal(data, &s)
+			}
+			if err != nil {
+				return "", errs.Wrap(err, "read the snapshot back")
+			}
+			if err := p.WriteDistribution(ctx, w.distributionDoc()); err != nil {
+				return "", err
+			}
+			return "", p.Switch(ctx, e, s)
+		}),
+		step("record", "record release "+string(v), func(ctx context.Context) (string, error) {
+			now := w.now()
+			if _, err := state.Upsert(ctx, w.State, kindSeries, b.Series, func(s *Series) error {
+				r, err := w.Release(ctx, v)
+				if err != nil {
+					return err
+				}
+				s.Head, s.Serial = v, r.Serial
+				if s.First == "" {
+					s.First = v
+				}
+				return nil
+			}); err != nil {
+				return "", err
+			}
+			_, err := state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error {
+				if r.Status != distro.Published {
+					if err := distro.CanMove("release", string(v), r.Status, distro.Published); err != nil {
+						return err
+					}
+					r.Status, r.Published = distro.Published, now
+				}
+				return nil
+			}, state.NewEvent{Kind: kindRelease, ID: string(v), Type: "published"})
+			if err == nil {
+				err = removeAll(w.work(b.ID)) // the candidate's feed has done its work
+			}
+			return "", err
+		}),
+	}
+}
+
+func statement(r Release, b Build) distro.Statement {
+	s := distro.Statement{Schema: 1, Distribution: b.Revision.Distribution, Series: b.Series, Version: r.Version, Candidate: b.ID.Candidate(), Serial: r.Serial,
+		At: r.Approval.At, Revision: b.Revision, RevisionID: b.RevisionID, Approval: r.Approval, Checks: b.Candidate.Checks, Waivers: b.Candidate.Waivers, Packages: r.Packages}
+	if b.Candidate.Verdict != nil {
+		s.Verdict = *b.Candidate.Verdict
+	}
+	for _, a := range b.Artifacts {
+		if a.Class != distro.Packages { // those are stated signed, in Packages
+			s.Artifacts = append(s.Artifacts, a)
+		}
+	}
+	return s
+}
+
+// distributionDoc is distribution.json: the one file that holds a URL.
+func (w *Workspace) distributionDoc() any {
+	d := w.Definition
+	type board struct {
+		Name    string `json:"name"`
+		Support string `json:"support"`
+	}
+	boards := []board{}
+	for _, b := range d.Boards {
+		boards = append(boards, board{b.Name, b.Support})
+	}
+	return map[string]any{
+		"schema": 1, "distribution": d.Distribution, "title": d.Title, "base_url": d.Feeds.BaseURL,
+		"series": []any{map[string]any{"name": d.Series.Name, "released": d.Series.Released, "security_support_ends": d.Series.SecuritySupportEnds, "ends": d.Series.Ends,
+			"scopes": w.scopes(), "boards": boards}},
+	}
+}

@@ -1,0 +1,226 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/flow"
+)
+
+// Status is where a series stands, for people and as JSON.
+type Status struct {
+	Distribution string          `json:"distribution"`
+	Title        string          `json:"title"`
+	Series       string          `json:"series"`
+	Head         distro.Version  `json:"head,omitempty"`
+	Serial       int             `json:"serial"`
+	Releases     []ReleaseStatus `json:"releases"` // newest first
+	Builds       []BuildStatus   `json:"builds"`   // newest first
+	Next         string          `json:"next"`     // the command that goes on
+}
+
+// ReleaseStatus is one release.
+type ReleaseStatus struct {
+	Version   distro.Version `json:"version"`
+	Status    distro.Status  `json:"status"`
+	Build     string         `json:"build"` // the candidate that it was
+	Serial    int            `json:"serial"`
+	Packages  int            `json:"packages"`
+	New       int            `json:"new"`
+	By        string         `json:"by"`
+	Because   string         `json:"because,omitempty"`
+	Approved  time.Time      `json:"approved"`
+	Published time.Time      `json:"published,omitzero"`
+}
+
+// BuildStatus is one build or candidate, with why it stands where it does.
+type BuildStatus struct {
+	ID        distro.BuildID `json:"id"`
+	Candidate string         `json:"candidate,omitempty"`
+	Version   distro.Version `json:"version"`
+	Base      distro.Version `json:"base,omitempty"`
+	Status    distro.Status  `json:"status"` // of the candidate when it is one
+	Revision  distro.Digest  `json:"revision"`
+	Created   time.Time      `json:"created"`
+	Step      string         `json:"step,omitempty"` // the step of a running or lost build
+	Why       string         `json:"why,omitempty"`
+}
+
+// Status tells where everything stands. It takes no lock.
+func (w *Workspace) Status(ctx context.Context) (Status, error) {
+	d := w.Definition
+	out := Status{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Releases: []ReleaseStatus{}, Builds: []BuildStatus{}}
+	s, err := w.series(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Head, out.Serial = s.Head, s.Serial
+	releases, err := w.Releases(ctx)
+	if err != nil {
+		return out, err
+	}
+	for i := len(releases) - 1; i >= 0; i-- {
+		r := releases[i]
+		st := r.Status
+		if st == distro.Published && r.Version != s.Head {
+			st = distro.Superseded
+		}
+		id, _ := distro.ParseBuildID(string(r.Build))
+		out.Releases = append(out.Releases, ReleaseStatus{Version: r.Version, Status: st, Build: id.Candidate(), Serial: r.Serial, Packages: len(r.Packages),
+			New: len(fresh(r.Packages)), By: r.Approval.By, Because: r.Approval.Because, Approved: r.Approval.At, Published: r.Published})
+		if r.Status == distro.Publishing {
+			out.Next = "slipway publish " + string(r.Version)
+		}
+	}
+	builds, err := w.Builds(ctx)
+	if err != nil {
+		return out, err
+	}
+	for i := len(builds) - 1; i >= 0; i-- {
+		b := builds[i]
+		bs, next, err := w.describe(ctx, b)
+		if err != nil {
+			return out, err
+		}
+		out.Builds = append(out.Builds, bs)
+		if out.Next == "" {
+			out.Next = next
+		}
+	}
+	if out.Next == "" {
+		out.Next = "slipway build"
+	}
+	return out, nil
+}
+
+// describe says where a build stands, why, and what command goes on.
+func (w *Workspace) describe(ctx context.Context, b Build) (BuildStatus, string, error) {
+	bs := BuildStatus{ID: b.ID, Version: b.Version, Base: b.Base, Status: w.buildStatus(ctx, b), Revision: b.RevisionID, Created: b.Created}
+	next := ""
+	switch bs.Status {
+	case distro.Running, distro.Lost:
+		rec, err := journal{w.State}.Load(ctx, "build/"+string(b.ID))
+		if err != nil {
+			return bs, "", err
+		}
+		for _, s := range rec.Steps {
+			if s.Status != flow.Done {
+				bs.Step = s.Name
+			}
+		}
+		if bs.Status == distro.Lost {
+			bs.Why = "its process is gone"
+			if bs.Step != "" {
+				bs.Why += "; it was in step " + bs.Step
+			}
+			bs.Why += "; slipway build goes on there"
+			next = "slipway build --for " + string(b.Version)
+		}
+	case distro.BuildFail:
+		if b.Failure != nil {
+			bs.Why, _, _ = strings.Cut(b.Failure.Text, "\n")
+		}
+	case distro.Candidate:
+		bs.Candidate = b.ID.Candidate()
+		st, err := w.candidateStatus(ctx, b)
+		if err != nil {
+			return bs, "", err
+		}
+		c := b.Candidate
+		if st == distro.Ready && w.Judge(b).Status == distro.Blocked {
+			st = distro.Blocked // a waiver has expired, or the policy is stricter now
+		}
+		bs.Status = st
+		switch st {
+		case distro.Testing:
+			bs.Why, next = "not tested yet", "slipway test "+bs.Candidate
+		case distro.Ready:
+			next = "slipway approve " + bs.Candidate + " --by NAME"
+		case distro.Blocked:
+			var keys []string
+			for _, r := range w.Judge(b).Reasons {
+				if r.Decides {
+					keys = append(keys, r.Finding.Key())
+				}
+			}
+			bs.Why, next = strings.Join(keys, ", "), "slipway check "+bs.Candidate
+		case distro.Stale:
+			bs.Why = "built on " + orNone(b.Base) + "; another release came first"
+		case distro.Rejected:
+			if c.Rejection != nil {
+				bs.Why = c.Rejection.Because
+			}
+		case distro.Approved:
+			bs.Why = "by " + c.Approval.By
+			// Between the two writes of an approval the release is not there yet.
+			if _, err := w.Release(ctx, b.Version); errs.Is(err, errs.NotFound) {
+				next = fmt.Sprintf("slipway approve %s --by %q", bs.Candidate, c.Approval.By)
+			}
+		}
+	}
+	return bs, next, nil
+}
+
+// buildStatus derives lost: running, but its process or its lease is gone.
+func (w *Workspace) buildStatus(ctx context.Context, b Build) distro.Status {
+	if b.Status != distro.Running {
+		return b.Status
+	}
+	rec, err := journal{w.State}.Load(ctx, "build/"+string(b.ID))
+	if err != nil || !flow.Alive(rec.Owner, rec.Heartbeat, w.Clock()) {
+		return distro.Lost
+	}
+	return distro.Running
+}
+
+// LogEntry names one log of a build.
+type LogEntry struct {
+	Class  distro.Class  `json:"class"`
+	Name   string        `json:"name"`
+	Size   int64         `json:"size"`
+	Digest distro.Digest `json:"digest"`
+}
+
+// Logs lists a build's logs: console, tasks, and the transcripts of its tests.
+func (w *Workspace) Logs(b Build) []LogEntry {
+	var out []LogEntry
+	add := func(as []distro.Artifact) {
+		for _, a := range as {
+			if a.Class == distro.TaskLog || a.Class == distro.ConsoleLog {
+				out = append(out, LogEntry{a.Class, a.Name, a.Size, a.Digest})
+			}
+		}
+	}
+	add(b.Artifacts)
+	for _, r := range b.Candidate.Checks {
+		add(r.Evidence)
+	}
+	return out
+}
+
+// Log opens one log: by its name, with or without ".log"; "" gives the console.
+func (w *Workspace) Log(ctx context.Context, b Build, task string) (io.ReadCloser, error) {
+	var names []string
+	for _, l := range w.Logs(b) {
+		base := strings.TrimSuffix(l.Name, ".log")
+		if l.Name == task || base == task || task == "" && l.Class == distro.ConsoleLog {
+			f, err := w.Blobs.Open(ctx, l.Digest)
+			return f, errs.Wrap(err, "log %s of %s", l.Name, b.ID)
+		}
+		names = append(names, base)
+	}
+	opts := []any{errs.Hintf("slipway log %s --list", b.ID)}
+	if n := errs.Near(task, names); n != "" {
+		opts = []any{errs.Hintf("did you mean %q?", n)}
+	}
+	what := "log of task " + task
+	if task == "" {
+		what = "console log"
+	}
+	return nil, errs.E(errs.NotFound, fmt.Sprintf("build %s has no %s", b.ID, what), opts...)
+}

@@ -1,0 +1,275 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"slipway/internal/check"
+	"slipway/internal/config"
+	"slipway/internal/distro"
+	"slipway/internal/dnf"
+	"slipway/internal/errs"
+	"slipway/internal/feed"
+	"slipway/internal/gate"
+	"slipway/internal/store"
+)
+
+// Test runs every check on a candidate ("" means the newest build) and records
+// results and verdict. A blocked candidate is no error here: see Build.Candidate.
+func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
+	lock, err := w.lock(ctx, "work")
+	if err != nil {
+		return Build{}, err
+	}
+	defer lock.Release()
+	b, err := w.candidate(ctx, name)
+	if err != nil {
+		return b, err
+	}
+	switch st, err := w.candidateStatus(ctx, b); {
+	case err != nil:
+		return b, err
+	case st == distro.Stale, st == distro.Rejected, st == distro.Approved:
+		return b, errs.E(errs.Conflict, fmt.Sprintf("candidate %s is %s: there is nothing left to test", b.ID.Candidate(), st), errs.Hint("slipway build"))
+	}
+	tool, err := w.DNF(ctx)
+	if err != nil {
+		return b, err
+	}
+	dir := filepath.Join(w.work(b.ID), "test")
+	if err := os.RemoveAll(dir); err != nil {
+		return b, errs.E(errs.Unavailable, "clear "+dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return b, errs.E(errs.Unavailable, "make "+dir, err)
+	}
+	bed, err := w.bed(ctx, b, tool, dir)
+	if err != nil {
+		return b, err
+	}
+	t := w.Talk.Step("test " + b.ID.Candidate())
+	bed.Progress = func(id string, done, total int, text string) { t.Progress(done, total, id+": "+text) }
+	outcomes, err := check.Run(ctx, bed, w.Checks, levels(w.Definition.Gate.Checks))
+	if err != nil {
+		t.Failed("")
+		return b, err
+	}
+	if err := ctx.Err(); err != nil {
+		t.Failed("")
+		return b, errs.E(errs.Interrupted, "the test of "+b.ID.Candidate()+" was stopped", errs.Hint("slipway test "+b.ID.Candidate()))
+	}
+	results := make([]distro.CheckResult, 0, len(outcomes))
+	for _, o := range outcomes {
+		r := o.Result
+		if r.Evidence, err = w.keepEvidence(ctx, o); err != nil {
+			return b, err
+		}
+		results = append(results, r)
+	}
+	b, err = w.update(ctx, b.ID, "tested", func(x *Build) error {
+		v := w.judge(results, x.Candidate.Waivers)
+		if v.Status != x.Candidate.Status {
+			if err := distro.CanMove("candidate", b.ID.Candidate(), x.Candidate.Status, v.Status); err != nil {
+				return err
+			}
+		}
+		x.Candidate.Checks, x.Candidate.Verdict, x.Candidate.Tested, x.Candidate.Status = results, &v, w.now(), v.Status
+		return nil
+	})
+	if err != nil {
+		t.Failed("")
+		return b, err
+	}
+	asked, blocking := 0, 0
+	for _, r := range results {
+		asked += r.Asked
+	}
+	for _, r := range b.Candidate.Verdict.Reasons {
+		if r.Decides {
+			blocking++
+		}
+	}
+	if blocking > 0 {
+		t.Failed(fmt.Sprintf("blocked by %d findings of %d questions", blocking, asked))
+	} else {
+		t.Done(fmt.Sprintf("ready: %d questions asked by %d checks", asked, len(results)))
+	}
+	os.RemoveAll(dir)
+	return b, nil
+}
+
+// candidate reads a build that must have ended as a candidate.
+func (w *Workspace) candidate(ctx context.Context, name string) (Build, error) {
+	b, err := w.Build(ctx, name)
+	if err != nil {
+		return b, err
+	}
+	if b.Status != distro.Candidate {
+		hint := errs.Hint("slipway build")
+		if b.Status == distro.BuildFail {
+			hint = errs.Hint("slipway log " + string(b.ID))
+		}
+		return b, errs.E(errs.Conflict, fmt.Sprintf("build %s is %s, not a candidate", b.ID, w.buildStatus(ctx, b)), hint)
+	}
+	return b, nil
+}
+
+// candidateStatus derives stale.
+func (w *Workspace) candidateStatus(ctx context.Context, b Build) (distro.Status, error) {
+	st := b.Candidate.Status
+	if st == distro.Approved || st == distro.Rejected {
+		return st, nil
+	}
+	s, err := w.series(ctx)
+	if err != nil {
+		return "", err
+	}
+	if s.Head != b.Base {
+		return distro.Stale, nil
+	}
+	return st, nil
+}
+
+func (w *Workspace) judge(results []distro.CheckResult, waivers []distro.Waiver) distro.Verdict {
+	required := make([]string, 0, len(w.Checks))
+	for _, c := range w.Checks {
+		required = append(required, c.Spec().ID)
+	}
+	var boards []string
+	for _, b := range w.Definition.Boards {
+		boards = append(boards, b.Name)
+	}
+	return gate.Judge(gate.Policy{Levels: levels(w.Definition.Gate.Checks), Required: required}, results, waivers, boards, w.now())
+}
+
+// Judge gives the verdict of now over the recorded results: waivers expire.
+func (w *Workspace) Judge(b Build) distro.Verdict {
+	return w.judge(b.Candidate.Checks, b.Candidate.Waivers)
+}
+
+func levels(m map[string]config.CheckPolicy) map[string]distro.Level {
+	out := map[string]distro.Level{}
+	for k, v := range m {
+		out[k] = distro.Level(v)
+	}
+	return out
+}
+
+// bed lays out what the checks need: the candidate's feed, the origins to
+// upgrade from, and who may sign what.
+func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string) (*check.Bed, error) {
+	production, err := w.writeKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	candidateKey := filepath.Join(dir, "keys", "candidate.asc")
+	if err := os.WriteFile(candidateKey, b.Candidate.PublicKey, 0o644); err != nil {
+		return nil, errs.E(errs.Unavailable, "write "+candidateKey, err)
+	}
+	releases, err := w.Releases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := w.series(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var upto [][]distro.PackageRecord
+	origin := map[distro.Version]check.Origin{}
+	for _, r := range releases {
+		if r.Status != distro.Published {
+			continue
+		}
+		upto = append(upto, r.Packages)
+		origin[r.Version] = check.Origin{Version: r.Version, Feed: w.testFeed(w.publicationURL(), r.Serial, production), Packages: feed.Newest(feed.Union(upto...))}
+	}
+	published := feed.Union(upto...)
+	var fresh []distro.PackageRecord
+	for _, p := range b.Packages {
+		if !p.Kept {
+			fresh = append(fresh, p)
+		}
+	}
+	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Base: feed.Newest(published),
+		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, append([]string{candidateKey}, production...)),
+		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
+	from := w.Definition.Gate.UpgradeFrom
+	for _, o := range []struct {
+		name string
+		v    distro.Version
+		on   bool
+	}{{"first", s.First, from.First}, {"last", s.Head, from.Last}} {
+		if org, ok := origin[o.v]; ok && o.on {
+			org.Name = o.name
+			bed.Origins = append(bed.Origins, org)
+		}
+	}
+	return bed, nil
+}
+
+func (w *Workspace) publicationURL() string { return "file://" + w.Settings.PublicationDir() }
+
+func (w *Workspace) testFeed(url string, serial int, keys []string) check.Feed {
+	return check.Feed{Repos: w.repos(keys), Vars: map[string]string{"slipway_url": url, "slipway_snapshot": fmt.Sprintf("snapshots/%d", serial)}}
+}
+
+// keepEvidence stores the transcripts of a check as blobs.
+func (w *Workspace) keepEvidence(ctx context.Context, o check.Outcome) ([]distro.Artifact, error) {
+	out := make([]distro.Artifact, 0, len(o.Files))
+	for _, f := range o.Files {
+		d, size, err := store.PutFile(ctx, w.Blobs, f.Path)
+		if err != nil {
+			return nil, errs.Wrap(err, "keep evidence of %s", o.Result.Spec.ID)
+		}
+		out = append(out, distro.Artifact{Class: distro.TaskLog, Name: "test/" + o.Result.Spec.ID + "/" + f.Name, Digest: d, Size: size})
+	}
+	return out, nil
+}
+
+// Waive records a named person's exception for one finding of a candidate, and
+// judges again.
+func (w *Workspace) Waive(ctx context.Context, name string, waiver distro.Waiver) (Build, error) {
+	lock, err := w.lock(ctx, "publish")
+	if err != nil {
+		return Build{}, err
+	}
+	defer lock.Release()
+	b, err := w.candidate(ctx, name)
+	if err != nil {
+		return b, err
+	}
+	if b.Candidate.Verdict == nil {
+		return b, errs.E(errs.Conflict, "candidate "+b.ID.Candidate()+" has no verdict yet", errs.Hint("slipway test "+b.ID.Candidate()))
+	}
+	var keys []string
+	known := false
+	for _, r := range b.Candidate.Verdict.Reasons {
+		keys = append(keys, r.Finding.Key())
+		known = known || r.Finding.Key() == waiver.Finding
+	}
+	if !known {
+		opts := []any{errs.Hint("slipway check " + b.ID.Candidate() + " lists the findings")}
+		if n := errs.Near(waiver.Finding, keys); n != "" {
+			opts = append(opts, errs.Hintf("did you mean %q?", n))
+		}
+		return b, errs.E(errs.NotFound, fmt.Sprintf("candidate %s has no finding %q", b.ID.Candidate(), waiver.Finding), opts...)
+	}
+	waiver.At = w.now()
+	if !waiver.Expires.After(waiver.At) {
+		return b, errs.E(errs.Invalid, "a waiver must expire in the future, not on "+waiver.Expires.Format(time.DateOnly), errs.Hint("--expires 2027-01-31"))
+	}
+	return w.update(ctx, b.ID, "waived", func(x *Build) error {
+		x.Candidate.Waivers = append(x.Candidate.Waivers, waiver)
+		v := w.judge(x.Candidate.Checks, x.Candidate.Waivers)
+		if v.Status != x.Candidate.Status {
+			if err := distro.CanMove("candidate", b.ID.Candidate(), x.Candidate.Status, v.Status); err != nil {
+				return err
+			}
+		}
+		x.Candidate.Status, x.Candidate.Verdict = v.Status, &v
+		return nil
+	})
+}

@@ -1,0 +1,327 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/rpm"
+	"slipway/internal/rpmmd"
+	"slipway/internal/sign"
+	"slipway/internal/store"
+)
+
+// Signer makes detached OpenPGP signatures; sign.Key is one.
+type Signer interface {
+	// Sign gives a binary signature over message, dated at; equal input gives equal bytes.
+	Sign(ctx context.Context, message io.Reader, at time.Time) ([]byte, error)
+	// RPMTag is the tag of the signature header that a signature by this key goes into.
+	RPMTag() int
+	PublicArmored() []byte
+	Fingerprint() string
+}
+
+// Publisher writes the feeds of one series into one tree. Its methods are the
+// steps of a publication, each safe to repeat after a crash: with the same
+// arguments they write the same bytes. Only [Publisher.Switch] changes what a
+// client sees.
+type Publisher struct {
+	Tree         store.Tree
+	Layout       Layout
+	Distribution string
+	Title        string
+	Package      Signer   // signs packages
+	Metadata     Signer   // signs repomd.xml, snapshots and statements
+	Scopes       []string // the scopes that every index has, even when empty
+
+	headers map[string]*rpm.Package // by name in the tree
+}
+
+// Conflicts reports every new package whose file name is already in the pool
+// with other content. Nothing is written; call it before AddPackage, so that a
+// refusal leaves no half publication.
+func (p *Publisher) Conflicts(ctx context.Context, records []distro.PackageRecord) error {
+	var found errs.List
+	for _, r := range records {
+		name := p.Layout.Pool(r.Scope, KeyEpoch, r.File)
+		pkg, err := p.header(ctx, name)
+		if errs.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			found = append(found, errs.Wrap(err, "read published %s", r.NEVRA()))
+			continue
+		}
+		if pkg.HeaderDigest != r.HeaderDigest {
+			found = append(found, errs.E(errs.Conflict,
+				fmt.Sprintf("%s is published with other content: header %s there, %s here", r.NEVRA(), pkg.HeaderDigest.Short(), r.HeaderDigest.Short()),
+				errs.Hintf("published bytes are for ever: raise Version or Release of %s and build again", r.SourceName)))
+		}
+	}
+	return found.Err()
+}
+
+// AddPackage signs an unsigned package and writes it to the pool, dated at. It
+// gives the record of the signed file. The header digest must be the tested one.
+func (p *Publisher) AddPackage(ctx context.Context, r distro.PackageRecord, src io.ReaderAt, size int64, at time.Time) (distro.PackageRecord, error) {
+	pr, pw := io.Pipe()
+	hash := sha256.New()
+	count := &counter{}
+	go func() {
+		err := rpm.Resign(io.MultiWriter(pw, hash, count), src, size, func(header []byte) ([]byte, int, error) {
+			if got := distro.DigestOf(header); got != r.HeaderDigest {
+				return nil, 0, errs.E(errs.Denied, fmt.Sprintf("%s is not what was tested: header %s, tested %s", r.File, got.Short(), r.HeaderDigest.Short()),
+					errs.Hint("the artifact store was changed; build again"))
+			}
+			sig, err := p.Package.Sign(ctx, bytes.NewReader(header), at)
+			return sig, p.Package.RPMTag(), err
+		})
+		pw.CloseWithError(err)
+	}()
+	err := p.Tree.Create(ctx, p.Layout.Pool(r.Scope, KeyEpoch, r.File), pr)
+	pr.CloseWithError(io.ErrClosedPipe) // a Create that stopped early must not leave the signer waiting
+	if err != nil {
+		return r, errs.Wrap(err, "sign and store %s", r.File)
+	}
+	r.Digest, r.Size = distro.DigestFromSum(hash.Sum(nil)), count.n
+	return r, nil
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return len(b), nil }
+
+// Edition is what one publish brings: the snapshot's serial and release, the
+// date of the approval, the default index and all that was ever published.
+type Edition struct {
+	Serial  int
+	Release distro.Version
+	At      time.Time
+	Index   []distro.PackageRecord
+	History []distro.PackageRecord
+}
+
+// WriteSnapshot writes the immutable snapshot: metadata by checksum, then each
+// scope's repomd.xml.asc and repomd.xml, then snapshot.json.asc and
+// snapshot.json.
+func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, error) {
+	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC()}
+	folder := p.Layout.Snapshot(e.Serial)
+	for _, scope := range Scopes(p.Scopes, e.Index) {
+		in := ofScope(e.Index, scope)
+		repomd, err := p.writeData(ctx, folder+"/"+scope, in, e)
+		if err != nil {
+			return s, err
+		}
+		if err := p.createSigned(ctx, folder+"/"+scope+"/repodata/repomd.xml", ".asc", repomd, e.At); err != nil {
+			return s, err
+		}
+		s.Feeds = append(s.Feeds, ScopeIndex{Scope: scope, Packages: len(in), Repomd: distro.DigestOf(repomd)})
+	}
+	return s, p.createSigned(ctx, folder+"/snapshot.json", ".asc", distro.CanonicalJSON(s), e.At)
+}
+
+// WriteStatement writes a release's statement and its signature.
+func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) error {
+	return p.createSigned(ctx, p.Layout.Statement(s.Version), ".sig", distro.CanonicalJSON(s), s.At)
+}
+
+// WriteKeys writes the public keys.
+func (p *Publisher) WriteKeys(ctx context.Context) error {
+	for role, k := range map[string]Signer{"package": p.Package, "metadata": p.Metadata} {
+		if err := p.Tree.Create(ctx, fmt.Sprintf("keys/%s-%d.asc", role, KeyEpoch), bytes.NewReader(k.PublicArmored())); err != nil {
+			return errs.Wrap(err, "write the %s key", role)
+		}
+	}
+	return nil
+}
+
+// Switch makes an edition current. It writes the data files of history and
+// current, waits until everything written before is durable, then switches the
+// pointers: history, current, at.json, and current.json last of all.
+func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
+	type pointer struct {
+		folder string
+		repomd []byte
+	}
+	var pointers []pointer
+	for _, scope := range Scopes(p.Scopes, e.History) {
+		for _, f := range []struct {
+			folder  string
+			records []distro.PackageRecord
+		}{{p.Layout.History(scope), ofScope(e.History, scope)}, {p.Layout.Current(scope), ofScope(e.Index, scope)}} {
+			repomd, err := p.writeData(ctx, f.folder, f.records, e)
+			if err != nil {
+				return err
+			}
+			pointers = append(pointers, pointer{f.folder, repomd})
+		}
+	}
+	if err := p.Tree.Sync(ctx); err != nil {
+		return errs.Wrap(err, "make the publication durable")
+	}
+	for _, pt := range pointers {
+		if err := p.swapSigned(ctx, pt.folder+"/repodata/repomd.xml", pt.repomd, e.At); err != nil {
+			return err
+		}
+	}
+	if err := p.appendAt(ctx, e); err != nil {
+		return err
+	}
+	snapshot := distro.DigestOf(distro.CanonicalJSON(s))
+	c := Current{Schema: 1, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC(), Snapshot: snapshot}
+	return errs.Wrap(p.swap(ctx, p.Layout.CurrentJSON(), distro.CanonicalJSON(c)), "switch the series to serial %d", e.Serial)
+}
+
+// WriteDistribution swaps distribution.json, what the distribution says of itself.
+func (p *Publisher) WriteDistribution(ctx context.Context, doc any) error {
+	return p.swap(ctx, "distribution.json", distro.CanonicalJSON(doc))
+}
+
+func (p *Publisher) appendAt(ctx context.Context, e Edition) error {
+	at := At{Schema: 1, Series: p.Layout.Series}
+	b, err := ReadFile(ctx, p.Tree, p.Layout.AtJSON())
+	if err == nil {
+		if err := json.Unmarshal(b, &at); err != nil {
+			return errs.E(errs.Invalid, p.Layout.AtJSON()+" of the publication cannot be read", err, errs.Hint("restore it from a mirror or export of the publication"))
+		}
+	} else if !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	for _, x := range at.Entries {
+		if x.Serial == e.Serial {
+			return nil
+		}
+	}
+	at.Entries = append(at.Entries, AtEntry{At: e.At.UTC(), Serial: e.Serial, Release: e.Release})
+	sort.Slice(at.Entries, func(i, j int) bool { return at.Entries[i].Serial < at.Entries[j].Serial })
+	return p.swap(ctx, p.Layout.AtJSON(), distro.CanonicalJSON(at))
+}
+
+// writeData writes the metadata files of one index, named by checksum, and gives
+// the bytes of its repomd.xml.
+func (p *Publisher) writeData(ctx context.Context, folder string, records []distro.PackageRecord, e Edition) ([]byte, error) {
+	up := p.Layout.up(folder)
+	entries := make([]rpmmd.Entry, 0, len(records))
+	for _, r := range records {
+		name := p.Layout.Pool(r.Scope, KeyEpoch, r.File)
+		pkg, err := p.header(ctx, name)
+		if err != nil {
+			return nil, errs.Wrap(err, "index %s", r.NEVRA())
+		}
+		if pkg.HeaderDigest != r.HeaderDigest {
+			return nil, errs.E(errs.Denied, fmt.Sprintf("%s in the pool is not what release statements say: header %s, stated %s", name, pkg.HeaderDigest.Short(), r.HeaderDigest.Short()),
+				errs.Hint("the publication was changed from outside: slipway verify names every such file"))
+		}
+		with := *pkg
+		with.Digest, with.Size = r.Digest, r.Size
+		entries = append(entries, rpmmd.Entry{Package: &with, Href: up + name[len(p.Layout.Series)+1:], FileTime: e.At.Unix()})
+	}
+	md, err := rpmmd.Build(entries, rpmmd.Options{Revision: fmt.Sprint(e.Serial), Timestamp: e.At.Unix()})
+	if err != nil {
+		return nil, errs.Wrap(err, "index of %s", folder)
+	}
+	for _, f := range md.Files {
+		if err := p.Tree.Create(ctx, folder+"/repodata/"+f.Name, bytes.NewReader(f.Data)); err != nil {
+			return nil, errs.Wrap(err, "write metadata")
+		}
+	}
+	return md.Repomd, nil
+}
+
+// createSigned writes the signature first: whoever sees the file finds it signed.
+func (p *Publisher) createSigned(ctx context.Context, name, ending string, data []byte, at time.Time) error {
+	sig, err := p.Metadata.Sign(ctx, bytes.NewReader(data), at)
+	if err != nil {
+		return errs.Wrap(err, "sign %s", name)
+	}
+	if err := p.Tree.Create(ctx, name+ending, bytes.NewReader(sign.Armor(sig))); err != nil {
+		return errs.Wrap(err, "write %s%s", name, ending)
+	}
+	return errs.Wrap(p.Tree.Create(ctx, name, bytes.NewReader(data)), "write %s", name)
+}
+
+// swapSigned replaces a signed pointer so that a client never finds a file
+// without a signature that fits: between the two swaps the .asc holds the
+// signatures of both the old and the new file (librepo accepts any good one).
+func (p *Publisher) swapSigned(ctx context.Context, name string, data []byte, at time.Time) error {
+	sig, err := p.Metadata.Sign(ctx, bytes.NewReader(data), at)
+	if err != nil {
+		return errs.Wrap(err, "sign %s", name)
+	}
+	old, err := ReadFile(ctx, p.Tree, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	both := sig
+	if err == nil && !bytes.Equal(old, data) {
+		if armored, err := ReadFile(ctx, p.Tree, name+".asc"); err == nil {
+			if oldSig, err := sign.Dearmor(armored); err == nil {
+				both = append(append([]byte(nil), sig...), oldSig...)
+			}
+		}
+	}
+	if err := p.swap(ctx, name+".asc", sign.Armor(both)); err != nil {
+		return err
+	}
+	if err := p.swap(ctx, name, data); err != nil {
+		return err
+	}
+	return p.swap(ctx, name+".asc", sign.Armor(sig))
+}
+
+// swap writes a pointer only when it changes.
+func (p *Publisher) swap(ctx context.Context, name string, data []byte) error {
+	if old, err := ReadFile(ctx, p.Tree, name); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return errs.Wrap(p.Tree.Swap(ctx, name, data), "switch %s", name)
+}
+
+func (p *Publisher) header(ctx context.Context, name string) (*rpm.Package, error) {
+	if h := p.headers[name]; h != nil {
+		return h, nil
+	}
+	f, err := p.Tree.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h, err := rpm.Read(f, f.Size(), name)
+	if err != nil {
+		return nil, err
+	}
+	if p.headers == nil {
+		p.headers = map[string]*rpm.Package{}
+	}
+	p.headers[name] = h
+	return h, nil
+}
+
+// ReadFile gives a whole small file of a tree: a pointer, a statement, metadata.
+func ReadFile(ctx context.Context, t store.Tree, name string) ([]byte, error) {
+	f, err := t.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	return b, errs.Wrap(err, "read %s", name)
+}
+
+func ofScope(l []distro.PackageRecord, scope string) []distro.PackageRecord {
+	var out []distro.PackageRecord
+	for _, r := range l {
+		if r.Scope == scope {
+			out = append(out, r)
+		}
+	}
+	return out
+}

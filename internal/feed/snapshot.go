@@ -1,0 +1,105 @@
+package feed
+
+import (
+	"sort"
+	"time"
+
+	"slipway/internal/distro"
+)
+
+// Snapshot is the file snapshots/<serial>/snapshot.json: the signed index of all
+// feeds of a series.
+type Snapshot struct {
+	Schema       int            `json:"schema"` // 1
+	Distribution string         `json:"distribution"`
+	Series       string         `json:"series"`
+	Serial       int            `json:"serial"`
+	Release      distro.Version `json:"release"` // the release that is current in it
+	At           time.Time      `json:"at"`
+	Feeds        []ScopeIndex   `json:"feeds"` // by scope
+}
+
+// ScopeIndex says what one feed of a snapshot is.
+type ScopeIndex struct {
+	Scope    string        `json:"scope"`
+	Packages int           `json:"packages"`
+	Repomd   distro.Digest `json:"repomd"` // of snapshots/<serial>/<scope>/repodata/repomd.xml
+}
+
+// Current is the pointer current.json, switched last of all.
+type Current struct {
+	Schema  int            `json:"schema"`
+	Series  string         `json:"series"`
+	Serial  int            `json:"serial"`
+	Release distro.Version `json:"release"`
+	At      time.Time      `json:"at"`
+	// Snapshot is the digest of snapshots/<serial>/snapshot.json.
+	Snapshot distro.Digest `json:"snapshot"`
+}
+
+// AtEntry is one line of at.json: from At on, Serial was current.
+type AtEntry struct {
+	At      time.Time      `json:"at"`
+	Serial  int            `json:"serial"`
+	Release distro.Version `json:"release"`
+}
+
+// At is the pointer at.json: every serial with its date, oldest first.
+type At struct {
+	Schema  int       `json:"schema"`
+	Series  string    `json:"series"`
+	Entries []AtEntry `json:"entries"`
+}
+
+// Newest gives the default index: of each name in each scope the newest
+// version, sorted. Packages that a build does not bring stay: the caller passes
+// everything that was ever published and is not withdrawn.
+func Newest(all []distro.PackageRecord) []distro.PackageRecord {
+	type key struct{ scope, name, arch string }
+	best := map[key]distro.PackageRecord{}
+	for _, p := range all {
+		k := key{p.Scope, p.Name, p.Arch}
+		if b, ok := best[k]; !ok || distro.CompareEVR(p.Epoch, p.Version, p.Release, b.Epoch, b.Version, b.Release) > 0 {
+			best[k] = p
+		}
+	}
+	out := make([]distro.PackageRecord, 0, len(best))
+	for _, p := range best {
+		out = append(out, p)
+	}
+	return SortRecords(out)
+}
+
+// Union joins record lists; of records with the same file in the same scope the
+// first wins (what is published stays).
+func Union(lists ...[]distro.PackageRecord) []distro.PackageRecord {
+	seen := map[string]bool{}
+	var out []distro.PackageRecord
+	for _, l := range lists {
+		for _, p := range l {
+			if k := p.Scope + "/" + p.File; !seen[k] {
+				seen[k] = true
+				out = append(out, p)
+			}
+		}
+	}
+	return SortRecords(out)
+}
+
+// SortRecords sorts in place by scope, name, version and architecture.
+func SortRecords(l []distro.PackageRecord) []distro.PackageRecord {
+	sort.Slice(l, func(i, j int) bool {
+		a, b := l[i], l[j]
+		if a.Scope != b.Scope {
+			return a.Scope < b.Scope
+		}
+		if a.Name != b.Name {
+			return a.Name < b.Name
+		}
+		if c := distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release); c != 0 {
+			return c < 0
+		}
+		return a.File < b.File
+	})
+	return l
+}

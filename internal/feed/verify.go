@@ -1,0 +1,262 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/rpm"
+	"slipway/internal/rpmmd"
+	"slipway/internal/sign"
+	"slipway/internal/store"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Series    string         `json:"series"`
+	Serial    int            `json:"serial"`
+	Release   distro.Version `json:"release"`
+	Releases  int            `json:"releases"`
+	Snapshots int            `json:"snapshots"`
+	Packages  int            `json:"packages"` // files of the pool, each read whole
+	Findings  []string       `json:"findings"`
+}
+
+// Verify reads a publication as a stranger would, with the public keys that are
+// trusted: pointers, statements, snapshots, every index and every package named
+// in them, signatures and digests included. All findings come at once; an error
+// is returned only when nothing could be read at all.
+func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Public, progress func(done, total int)) (*Report, error) {
+	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: keys, report: &Report{Series: series, Findings: []string{}},
+		records: map[string]distro.PackageRecord{}, seen: map[string]string{}}
+	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
+	if err != nil {
+		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
+			errs.Hint("name the folder that holds distribution.json; before the first release there is nothing to verify"))
+	}
+	var cur Current
+	if err := json.Unmarshal(b, &cur); err != nil {
+		return nil, errs.E(errs.Invalid, v.l.CurrentJSON()+" cannot be read", err)
+	}
+	v.report.Serial, v.report.Release = cur.Serial, cur.Release
+	v.statements()
+	v.snapshots(cur)
+	for _, kind := range []string{"current", "history"} {
+		v.indexes(path.Join(series, kind))
+	}
+	n := 0
+	for _, name := range sortedKeys(v.seen) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		v.pkg(name, v.seen[name])
+		if n++; progress != nil {
+			progress(n, len(v.seen))
+		}
+	}
+	for _, name := range sortedKeys(v.records) {
+		if _, ok := v.seen[name]; !ok {
+			v.find("%s: stated by release %s but in no index", name, v.records[name].EVR())
+		}
+	}
+	v.report.Packages = len(v.seen)
+	return v.report, nil
+}
+
+type verifier struct {
+	ctx     context.Context
+	t       store.Tree
+	l       Layout
+	keys    []*sign.Public
+	report  *Report
+	records map[string]distro.PackageRecord // what statements say, by name in the tree
+	seen    map[string]string               // package's name in the tree -> digest that an index gives
+}
+
+func (v *verifier) find(format string, args ...any) {
+	v.report.Findings = append(v.report.Findings, fmt.Sprintf(format, args...))
+}
+
+// signed reads a file and checks its detached signature.
+func (v *verifier) signed(name, ending string) []byte {
+	b, err := ReadFile(v.ctx, v.t, name)
+	if err != nil {
+		v.find("%s: %v", name, err)
+		return nil
+	}
+	armored, err := ReadFile(v.ctx, v.t, name+ending)
+	if err != nil {
+		v.find("%s: not signed: %v", name, err)
+		return nil
+	}
+	sig, err := sign.Dearmor(armored)
+	if err == nil {
+		_, err = sign.Verify(v.keys, bytes.NewReader(b), sig)
+	}
+	if err != nil {
+		v.find("%s: signature: %v", name, err)
+		return nil
+	}
+	return b
+}
+
+func (v *verifier) statements() {
+	prefix := path.Join(v.l.Series, "releases") + "/"
+	for name, err := range v.t.List(v.ctx, prefix) {
+		if err != nil {
+			v.find("%s: %v", prefix, err)
+			return
+		}
+		if path.Base(name) != "release.json" {
+			continue
+		}
+		var s distro.Statement
+		if b := v.signed(name, ".sig"); b == nil {
+			continue
+		} else if err := json.Unmarshal(b, &s); err != nil {
+			v.find("%s: %v", name, err)
+			continue
+		}
+		v.report.Releases++
+		for _, r := range s.Packages {
+			v.records[v.l.Pool(r.Scope, KeyEpoch, r.File)] = r
+		}
+	}
+}
+
+func (v *verifier) snapshots(cur Current) {
+	prefix := path.Join(v.l.Series, "snapshots") + "/"
+	found := false
+	for name, err := range v.t.List(v.ctx, prefix) {
+		if err != nil {
+			v.find("%s: %v", prefix, err)
+			return
+		}
+		if path.Base(name) != "snapshot.json" {
+			continue
+		}
+		b := v.signed(name, ".asc")
+		var s Snapshot
+		if b == nil {
+			continue
+		} else if err := json.Unmarshal(b, &s); err != nil {
+			v.find("%s: %v", name, err)
+			continue
+		}
+		v.report.Snapshots++
+		for _, f := range s.Feeds {
+			repomd := v.index(path.Join(path.Dir(name), f.Scope))
+			if repomd != nil && distro.DigestOf(repomd) != f.Repomd {
+				v.find("%s/%s: repomd.xml is not the one that snapshot.json states", path.Dir(name), f.Scope)
+			}
+		}
+		if s.Serial == cur.Serial {
+			found = true
+			if distro.DigestOf(b) != cur.Snapshot {
+				v.find("%s: not the snapshot that current.json states", name)
+			}
+		}
+	}
+	if !found {
+		v.find("%s: serial %d is not there", v.l.CurrentJSON(), cur.Serial)
+	}
+}
+
+func (v *verifier) indexes(folder string) {
+	scopes := map[string]bool{}
+	for name, err := range v.t.List(v.ctx, folder+"/") {
+		if err != nil {
+			v.find("%s: %v", folder, err)
+			return
+		}
+		scope, rest, _ := strings.Cut(strings.TrimPrefix(name, folder+"/"), "/")
+		if rest == "repodata/repomd.xml" {
+			scopes[scope] = true
+		}
+	}
+	for _, s := range sortedKeys(scopes) {
+		v.index(path.Join(folder, s))
+	}
+}
+
+// index reads one feed, checks its metadata and notes its packages.
+func (v *verifier) index(folder string) []byte {
+	repomd := v.signed(folder+"/repodata/repomd.xml", ".asc")
+	if repomd == nil {
+		return nil
+	}
+	repo, err := rpmmd.ReadRepo(func(name string) (io.ReadCloser, error) { return v.t.Open(v.ctx, path.Join(folder, name)) })
+	if err != nil {
+		v.find("%s: %v", folder, err)
+		return repomd
+	}
+	for _, p := range repo.Primary {
+		name := path.Join(folder, p.Href)
+		digest := p.Checksum.String()
+		if old, ok := v.seen[name]; ok && old != digest {
+			v.find("%s: %s is stated as %s, elsewhere as %s", folder, name, digest, old)
+		}
+		v.seen[name] = digest
+	}
+	return repomd
+}
+
+// pkg reads one package whole: digest, structure, header digest, signature.
+func (v *verifier) pkg(name, digest string) {
+	f, err := v.t.Open(v.ctx, name)
+	if err != nil {
+		v.find("%s: in an index, but: %v", name, err)
+		return
+	}
+	defer f.Close()
+	got, err := store.Hash(f)
+	if err != nil {
+		v.find("%s: %v", name, err)
+		return
+	}
+	if string(got) != digest {
+		v.find("%s: digest %s, the index says %s", name, got, digest)
+		return
+	}
+	if err := rpm.Verify(f, f.Size(), name); err != nil {
+		v.find("%v", err)
+		return
+	}
+	p, err := rpm.Read(f, f.Size(), name)
+	if err != nil {
+		v.find("%v", err)
+		return
+	}
+	r, ok := v.records[name]
+	switch {
+	case !ok:
+		v.find("%s: in an index, but no release states it", name)
+	case r.HeaderDigest != p.HeaderDigest:
+		v.find("%s: header %s, the release statement says %s", name, p.HeaderDigest.Short(), r.HeaderDigest.Short())
+	}
+	header := io.NewSectionReader(f, p.HeaderStart, p.HeaderEnd-p.HeaderStart)
+	if len(p.Signatures) == 0 {
+		v.find("%s: not signed", name)
+	}
+	for _, s := range p.Signatures {
+		if _, err := header.Seek(0, io.SeekStart); err != nil {
+			v.find("%s: %v", name, err)
+			return
+		}
+		if _, err := sign.Verify(v.keys, header, s.Data); err != nil {
+			v.find("%s: signature: %v", name, err)
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}
