@@ -27,19 +27,8 @@ func ten(dir string) error {
 	return nil
 }
 
-func folders(t *testing.T) func(n int) string {
-	top := t.TempDir()
-	return func(n int) string {
-		dir := filepath.Join(top, fmt.Sprint(n))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Error(err)
-		}
-		return dir
-	}
-}
-
 func TestKillEachStopsBeforeEveryCall(t *testing.T) {
-	dir := folders(t)
+	dir := Dirs(t)
 	killed := KillEach(t, Options{Command: func(n int) *exec.Cmd { return Self("ten", dir(n)) }}, func(t *testing.T, n int) {
 		l, err := os.ReadDir(dir(n))
 		if err != nil {
@@ -59,7 +48,7 @@ func TestKillEachStopsBeforeEveryCall(t *testing.T) {
 }
 
 func TestFailEachGoesOn(t *testing.T) {
-	dir := folders(t)
+	dir := Dirs(t)
 	for _, sticky := range []bool{false, true} {
 		FailEach(t, Options{Command: func(n int) *exec.Cmd { return Self("ten", dir(n)) }, Sample: 3, Sticky: sticky}, "EROFS", func(t *testing.T, n int, r Result) {
 			if r.Code != 4 {
@@ -69,12 +58,12 @@ func TestFailEachGoesOn(t *testing.T) {
 				t.Errorf("run %d: output %q", n, r.Output)
 			}
 		})
-		dir = folders(t)
+		dir = Dirs(t)
 	}
 }
 
 func TestChildrenAreLeftAloneAndEnded(t *testing.T) {
-	dir := folders(t)
+	dir := Dirs(t)
 	killed := KillEach(t, Options{Syscalls: []string{"?mkdir", "mkdirat"}, Command: func(n int) *exec.Cmd {
 		return exec.Command("sh", "-c", "mkdir $0/a $0/b $0/c", dir(n))
 	}, Children: true}, func(t *testing.T, n int) {})

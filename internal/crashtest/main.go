@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"testing"
 
 	"slipway/internal/errs"
 )
@@ -36,6 +38,26 @@ func Main(work map[string]func(dir string) error) {
 		}
 	}
 	os.Exit(errs.ExitCode(err))
+}
+
+// Dirs gives each run n a folder of its own, in memory if that is possible (a kill
+// does not test the disk's cache), made on first use. All but that of run 0, which
+// others are compared with, can be dropped by the test with os.RemoveAll; all are
+// removed at its end.
+func Dirs(t *testing.T) func(n int) string {
+	t.Helper()
+	top, err := os.MkdirTemp("/dev/shm", "slipway-crash-")
+	if err != nil {
+		top = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(top) })
+	return func(n int) string {
+		dir := filepath.Join(top, fmt.Sprint(n))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Error(err)
+		}
+		return dir
+	}
 }
 
 // Self makes a process of this test binary that does the named work of [Main] in

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -74,7 +75,7 @@ type Tree interface {
 const tempPrefix = ".tmp-"
 
 // CheckName refuses a name that is no name of a [Tree]: names are relative, parts
-// are joined by "/", no part is empty, "." or "..", begins with ".tmp-", has
+// are UTF-8 joined by "/", no part is empty, "." or "..", begins with ".tmp-", has
 // control characters or is longer than 255 bytes; the whole is at most 1024
 // bytes. The error is errs.Invalid.
 func CheckName(name string) error {
@@ -83,6 +84,9 @@ func CheckName(name string) error {
 	}
 	if len(name) > 1024 {
 		return bad("is longer than 1024 bytes")
+	}
+	if !utf8.ValidString(name) {
+		return bad("is not UTF-8")
 	}
 	if strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
 		return bad("has control characters")
