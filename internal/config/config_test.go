@@ -231,3 +231,19 @@ func FuzzParseDefinition(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseSettings(f *testing.F) {
+	for _, file := range goldenFiles(f, "settings") {
+		f.Add(readArchive(f, file).input)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parseSettings("settings.yaml", data, "/ws", func(string) string { return "/home/me" })
+		if err != nil {
+			findings(err)
+			return
+		}
+		if within(s.PublicationDir(), s.StoreDir()) || within(s.Workspace(), s.PublicationDir()) {
+			t.Fatalf("%+v", s)
+		}
+	})
+}
