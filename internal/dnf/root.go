@@ -40,6 +40,10 @@ type Root struct {
 	opt     Options
 	refresh bool // the feeds changed: cached metadata must be asked for again
 	count   int  // of commands, for the names of transcripts
+	// What is installed, as the last transaction left it; known is false when
+	// something else may have changed it.
+	installed []distro.PackageRecord
+	known     bool
 }
 
 // Path is the root of the file system that packages are installed into.
@@ -93,7 +97,7 @@ func (r *Root) Clone(ctx context.Context, dir string) (*Root, error) {
 	if err := start(ctx, argv, r.env(), &out, &out); err != nil {
 		return nil, errs.Wrap(err, "copy install root %s: %s", r.Dir, lastLines(out.String(), 2))
 	}
-	c := &Root{Dir: dir, tool: r.tool, opt: r.opt, refresh: r.refresh, count: r.count}
+	c := &Root{Dir: dir, tool: r.tool, opt: r.opt, refresh: r.refresh, count: r.count, installed: r.installed, known: r.known}
 	if err := c.configure(); err != nil {
 		return nil, err
 	}
@@ -183,7 +187,8 @@ const rpmMacros = `%_dbpath /var/lib/rpm
 %__gpg /usr/bin/gpg
 `
 
-// mainConf: dnf puts the root before cachedir and logdir, so ".." keeps cache and
+// mainConf: the history database costs twenty fsyncs a transaction and decides
+// nothing that is asked here. dnf puts the root before cachedir and logdir, so ".." keeps cache and
 // logs out of the device's file system, where /var/log may be a package's link.
 func (r *Root) mainConf() string {
 	return `[main]
@@ -198,6 +203,7 @@ plugins=0
 pluginpath=/nonexistent
 pluginconfpath=/nonexistent
 protected_packages=
+history_record=0
 ignorearch=1
 metadata_expire=-1
 max_parallel_downloads=4

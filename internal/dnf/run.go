@@ -22,8 +22,9 @@ type Result struct {
 	// What the rpm database says has changed, sorted by name. A changed version of
 	// the same name and architecture is in Upgraded or Downgraded, as its new self.
 	Installed, Upgraded, Downgraded, Removed []distro.PackageRecord
-	Scriptlets                               []string // lines that tell of failed scriptlets, though dnf may say "Complete!"
-	Talk                                     []string // what scriptlets and rpm said otherwise
+	Now                                      []distro.PackageRecord // all that is installed afterwards
+	Scriptlets                               []string               // lines that tell of failed scriptlets, though dnf may say "Complete!"
+	Talk                                     []string               // what scriptlets and rpm said otherwise
 }
 
 // Install installs packages, by name or name-[epoch:]version-release.arch, with
@@ -45,9 +46,11 @@ func (r *Root) DistroSync(ctx context.Context) (Result, error) {
 // Refresh reads the feeds' metadata and imports their keys, so that clones of
 // this root need not.
 func (r *Root) Refresh(ctx context.Context) error {
+	imported := map[string]bool{}
 	for _, repo := range r.opt.Repos {
 		for _, k := range repo.GPGKeys {
-			if repo.Enabled {
+			if repo.Enabled && !imported[k] {
+				imported[k] = true
 				if _, err := r.rpm(ctx, "--import", k); err != nil {
 					return err
 				}
@@ -128,6 +131,7 @@ func (r *Root) VerifyAll(ctx context.Context) ([]Verify, error) {
 // Run runs a command inside the root and gives what it said. An exit code other
 // than 0 is errs.Failed.
 func (r *Root) Run(ctx context.Context, argv ...string) (string, error) {
+	r.known = false
 	var out bytes.Buffer
 	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=/"}
 	if err := start(ctx, r.inRoot(append([]string{"chroot", r.Path()}, argv...)...), env, &out, &out); err != nil {
@@ -156,10 +160,13 @@ func failed(ctx context.Context, err error, command, said string) error {
 
 // transact runs a dnf command that changes packages and tells what changed.
 func (r *Root) transact(ctx context.Context, args ...string) (Result, error) {
-	before, err := r.Installed(ctx)
-	if err != nil {
-		return Result{}, err
+	before, err := r.installed, error(nil)
+	if !r.known {
+		if before, err = r.Installed(ctx); err != nil {
+			return Result{}, err
+		}
 	}
+	r.known = false
 	res, err := r.dnf(ctx, args...)
 	if ctx.Err() != nil {
 		return res, err
@@ -168,6 +175,8 @@ func (r *Root) transact(ctx context.Context, args ...string) (Result, error) {
 	if err == nil {
 		err = qerr
 	}
+	r.installed, r.known = after, qerr == nil
+	res.Now = after
 	res.diff(before, after)
 	return res, err
 }

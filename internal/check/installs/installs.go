@@ -123,26 +123,20 @@ func (r *run) tell(text string) {
 func id(p distro.PackageRecord) string { return p.Name + "." + p.Arch }
 
 // install clones the base, installs, and gives the root, which the caller removes.
-func (r *run) install(ctx context.Context, name string, specs []string) (*dnf.Root, dnf.Result, []distro.PackageRecord, error, error) {
-	root, err := r.base.Clone(ctx, filepath.Join(r.bed.Dir, name))
-	if err != nil {
-		return nil, dnf.Result{}, nil, nil, err
+func (r *run) install(ctx context.Context, name string, specs []string) (root *dnf.Root, res dnf.Result, failed, err error) {
+	if root, err = r.base.Clone(ctx, filepath.Join(r.bed.Dir, name)); err != nil {
+		return nil, res, nil, err
 	}
-	res, failed := root.Install(ctx, specs...)
+	res, failed = root.Install(ctx, specs...)
 	if ctx.Err() != nil {
 		_ = root.Remove()
-		return nil, res, nil, nil, failed
+		return nil, res, nil, failed
 	}
-	installed, err := root.Installed(ctx)
-	if err != nil {
-		_ = root.Remove()
-		return nil, res, nil, nil, err
-	}
-	return root, res, installed, failed, nil
+	return root, res, failed, nil
 }
 
 func (r *run) alone(ctx context.Context, p distro.PackageRecord) (answer, error) {
-	root, res, installed, failed, err := r.install(ctx, "alone-"+p.NEVRA(), []string{p.NEVRA()})
+	root, res, failed, err := r.install(ctx, "alone-"+p.NEVRA(), []string{p.NEVRA()})
 	if err != nil {
 		return answer{}, err
 	}
@@ -151,12 +145,12 @@ func (r *run) alone(ctx context.Context, p distro.PackageRecord) (answer, error)
 	switch {
 	case failed != nil:
 		a.findings = append(a.findings, distro.Finding{ID: id(p), Object: p.NEVRA(), Source: p.SourceName, Text: p.NEVRA() + " does not install alone: " + check.Why(failed)})
-	case !check.Holds(installed, p):
+	case !check.Holds(res.Now, p):
 		a.findings = append(a.findings, distro.Finding{ID: id(p), Object: p.NEVRA(), Source: p.SourceName,
-			Text: fmt.Sprintf("%s was asked for, and dnf is content, but it is not what is installed: %s", p.NEVRA(), check.Find(installed, p.Name))})
+			Text: fmt.Sprintf("%s was asked for, and dnf is content, but it is not what is installed: %s", p.NEVRA(), check.Find(res.Now, p.Name))})
 	default:
 		var with []string
-		for _, q := range installed {
+		for _, q := range res.Now {
 			if q.NEVRA() != p.NEVRA() {
 				with = append(with, q.NEVRA())
 			}
@@ -176,7 +170,7 @@ func (r *run) together(ctx context.Context, packages []distro.PackageRecord) (an
 	for i, p := range packages {
 		specs[i] = p.NEVRA()
 	}
-	root, res, installed, failed, err := r.install(ctx, "together", specs)
+	root, res, failed, err := r.install(ctx, "together", specs)
 	if err != nil {
 		return answer{}, err
 	}
@@ -188,9 +182,9 @@ func (r *run) together(ctx context.Context, packages []distro.PackageRecord) (an
 			Cure: "two packages with the same file, or that exclude each other, must say so with Conflicts or Obsoletes"})
 	} else {
 		for _, p := range packages {
-			if !check.Holds(installed, p) {
+			if !check.Holds(res.Now, p) {
 				a.findings = append(a.findings, distro.Finding{ID: "together:" + id(p), Object: p.NEVRA(), Source: p.SourceName,
-					Text: fmt.Sprintf("%s is missing when all are installed together: %s", p.NEVRA(), check.Find(installed, p.Name))})
+					Text: fmt.Sprintf("%s is missing when all are installed together: %s", p.NEVRA(), check.Find(res.Now, p.Name))})
 			}
 		}
 		verify, err := root.VerifyAll(ctx)

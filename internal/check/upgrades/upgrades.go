@@ -182,10 +182,7 @@ func (j *journey) forward(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, j.stopped(ctx, err, "up", "does not upgrade", res)
 	}
-	installed, err := j.root.Installed(ctx)
-	if err != nil {
-		return false, err
-	}
+	installed := res.Now
 	relations, err := check.ReadRelations(ctx, j.root)
 	if err != nil {
 		return false, err
@@ -230,10 +227,7 @@ func (j *journey) back(ctx context.Context) error {
 	if err != nil {
 		return j.stopped(ctx, err, "back", "cannot be returned to from the candidate", res)
 	}
-	installed, err := j.root.Installed(ctx)
-	if err != nil {
-		return err
-	}
+	installed := res.Now
 	first := len(j.findings)
 	known := map[string]bool{}
 	for _, p := range j.packages {
