@@ -109,7 +109,8 @@ func expectExits(lines []string, from, to int) error {
 // It is run before the page's script is sourced as $1; $2 names the page.
 const Preamble = `set -Eeuo pipefail
 doctest_page=$2
-doctest_exit() { if [ "$1" != "$2" ]; then echo "doctest: exit code $2, the page says $1" >&2; return 1; fi; }
-trap 'code=$?; echo "doctest: $doctest_page:${BASH_LINENO[0]/#0/$LINENO}: exit code $code: $BASH_COMMAND" >&2' ERR
+doctest_fail() { echo "doctest: $doctest_page:$1: $2" >&2; trap - ERR; exit 1; }
+doctest_exit() { [ "$1" = "$2" ] || doctest_fail "${BASH_LINENO[0]}" "exit code $2, the page says $1"; }
+trap 'doctest_code=$?; doctest_fail "$LINENO" "exit code $doctest_code: $BASH_COMMAND"' ERR
 source "$1"
 `

@@ -180,8 +180,8 @@ func TestMechanism(t *testing.T) {
 		t.Errorf("good.md printed:\n%s", out)
 	}
 	for name, want := range map[string]string{
-		"bad-exit.md":   "bad-exit.md:5: exit code 3",
-		"bad-expect.md": "exit code 0, the page says 7",
+		"bad-exit.md":   "bad-exit.md:9: exit code 3: bash -c 'exit 3'",
+		"bad-expect.md": "bad-expect.md:12: exit code 0, the page says 7",
 	} {
 		if out, err := run(t, read(name), name, ""); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%s: %v, lacks %q:\n%s", name, err, want, out)
