@@ -48,6 +48,22 @@ func tree(t *testing.T, dir string) string {
 	return b.String()
 }
 
+// scratch is a folder that can be removed by those who are not root, whatever
+// permissions a package gave to its folders.
+func scratch(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(path, 0o700)
+			}
+			return err
+		})
+	})
+	return dir
+}
+
 func extract(t testing.TB, path, dir string) error {
 	t.Helper()
 	b := load(t, path)
@@ -63,7 +79,7 @@ func TestExtractAsCpioDoes(t *testing.T) {
 			t.Run(payload+"/"+prefix, func(t *testing.T) {
 				t.Parallel()
 				path := pick(t, build(t, "rich", payload), prefix)
-				theirs, ours := t.TempDir(), t.TempDir()
+				theirs, ours := scratch(t), scratch(t)
 				c := exec.CommandContext(t.Context(), "sh", "-c", `rpm2cpio "$0" | cpio --quiet -idm`, path)
 				c.Dir = theirs
 				if out, err := c.CombinedOutput(); err != nil {
@@ -88,7 +104,7 @@ func TestExtractAsCpioDoes(t *testing.T) {
 
 func TestExtractKeepsHardLinks(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := scratch(t)
 	if err := extract(t, pick(t, build(t, "rich", "w9.gzdio"), "rich-1"), dir); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +124,7 @@ func TestExtractKeepsHardLinks(t *testing.T) {
 func TestExtractIntoWhatIsThere(t *testing.T) {
 	t.Parallel()
 	path := pick(t, build(t, "rich", "w9.gzdio"), "rich-1")
-	dir, outside := t.TempDir(), t.TempDir()
+	dir, outside := scratch(t), scratch(t)
 	if err := os.MkdirAll(filepath.Join(dir, "usr/share"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +139,7 @@ func TestExtractIntoWhatIsThere(t *testing.T) {
 		t.Errorf("written outside: %v", files)
 	}
 
-	dir = t.TempDir()
+	dir = scratch(t)
 	if err := extract(t, path, dir); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +208,7 @@ func TestExtractRefusesEvilNames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			top := t.TempDir()
+			top := scratch(t)
 			dir, outside := filepath.Join(top, "in"), filepath.Join(top, "outside")
 			for _, d := range []string{dir, outside} {
 				if err := os.Mkdir(d, 0o755); err != nil {
@@ -239,7 +255,7 @@ func TestExtractHoldsPayloadToTheHeader(t *testing.T) {
 		"long name":   {bytes.Replace(whole, []byte("00000004"+"00000000"), []byte("ffffffff"+"00000000"), 1), one, "a name of 4294967295 bytes"},
 		"no index":    {[]byte("07070X00000001\x00\x00"), one, "file 1 of 1"},
 	} {
-		if err := unpack(t, t.TempDir(), tt.archive, tt.files); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := unpack(t, scratch(t), tt.archive, tt.files); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %s", name, err, tt.want)
 		}
 	}
@@ -250,7 +266,7 @@ func TestExtractHoldsPayloadToTheHeader(t *testing.T) {
 func TestStrippedEntries(t *testing.T) {
 	t.Parallel()
 	files := []File{
-		{Path: "/d", Mode: typeDir | 0o755},
+		{Path: "/d", Mode: typeDir | 0o555}, // filled all the same, by those who are not root too
 		{Path: "/d/a", Mode: typeRegular | 0o644, Size: 3, Inode: 2},
 		{Path: "/d/b", Mode: typeRegular | 0o644, Size: 3, Inode: 2},
 		{Path: "/d/c", Mode: typeRegular | 0o600, Size: 5, Inode: 3},
@@ -258,11 +274,11 @@ func TestStrippedEntries(t *testing.T) {
 	}
 	archive := "07070X00000000\x00\x00" + "07070X00000001\x00\x00" + "07070X00000002\x00\x00abc\x00" +
 		"07070X00000003\x00\x00hello\x00\x00\x00" + "07070X00000004\x00\x00c\x00\x00\x00" + string(newc())
-	dir := t.TempDir()
+	dir := scratch(t)
 	if err := unpack(t, dir, []byte(archive), files); err != nil {
 		t.Fatal(err)
 	}
-	want := "drwxr-xr-x d \n-rw-r--r-- d/a 3 bytes, 0\n-rw-r--r-- d/b 3 bytes, 0\n-rw------- d/c 5 bytes, 0\nLrwxrwxrwx d/l -> c\n"
+	want := "dr-xr-xr-x d \n-rw-r--r-- d/a 3 bytes, 0\n-rw-r--r-- d/b 3 bytes, 0\n-rw------- d/c 5 bytes, 0\nLrwxrwxrwx d/l -> c\n"
 	if diff := cmp.Diff(want, tree(t, dir)); diff != "" {
 		t.Error(diff)
 	}

@@ -70,7 +70,7 @@ func FuzzExtract(f *testing.F) {
 		if len(b) > 1<<16 {
 			return
 		}
-		top := t.TempDir()
+		top := scratch(t)
 		dir := top + "/in"
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func FuzzCpio(f *testing.F) {
 		{Path: "/d/l", Mode: typeSymlink | 0o777, Link: "/etc"}, {Path: "/l", Mode: typeSymlink | 0o777}, {Path: "/l/a", Mode: typeRegular, Size: 3},
 		{Path: "/../evil", Mode: typeRegular, Size: 3}}
 	f.Fuzz(func(t *testing.T, archive []byte) {
-		top := t.TempDir()
+		top := scratch(t)
 		dir := top + "/in"
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
