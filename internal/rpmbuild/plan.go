@@ -186,6 +186,15 @@ func (s *spec) stage(root string, rev distro.Revision, seed distro.Seed) error {
 		return errs.Wrap(err, "spec %s of layer %s", s.name, s.layer)
 	}
 	s.text = string(text)
+	if _, ok := s.sums["sources.yaml"]; ok {
+		data, err := os.ReadFile(filepath.Join(s.dir, "sources.yaml"))
+		if err == nil {
+			s.wanted, err = parseSources(s.name, data)
+		}
+		if err != nil {
+			return errs.Wrap(err, "layer %s", s.layer)
+		}
+	}
 	for _, pin := range rev.Sources {
 		if pin.Spec != s.name {
 			continue

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ func parseSources(spec string, data []byte) ([]Source, error) {
 		if errors.As(err, &le) && len(le.Errors) > 0 {
 			first := le.Errors[0]
 			at.Line, at.Col = first.Mark.Line, first.Mark.Column
+			if m := unknownKey.FindStringSubmatch(first.Message); m != nil {
+				return nil, errs.E(errs.Invalid, fmt.Sprintf("unknown key %q", m[1]), at, nearKey(m[1]), form)
+			}
 			err = errors.New(first.Message)
 		}
 		return nil, errs.E(errs.Invalid, "this is no list of sources", at, err, form)
@@ -84,6 +88,16 @@ func parseSources(spec string, data []byte) ([]Source, error) {
 		seen[s.Name] = true
 	}
 	return list, bad.Err()
+}
+
+// unknownKey is how the decoder says it, with a Go type in it.
+var unknownKey = regexp.MustCompile(`^field (.*) not found in type`)
+
+func nearKey(key string) errs.Hint {
+	if near := errs.Near(key, []string{"name", "debian", "paths"}); near != "" {
+		return errs.Hintf("did you mean %q?", near)
+	}
+	return ""
 }
 
 // lockFile is sources.lock: docs/format/sources-lock.md.

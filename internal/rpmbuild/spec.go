@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -37,6 +38,7 @@ type spec struct {
 	file          string // <layer>/specs/<name>/<name>.spec, for people
 	dir           string // its staged folder
 	sums          map[string]string
+	wanted        []Source // by its sources.yaml
 	text          string
 	vars          map[string]string // macros of this spec alone
 	epoch         int
@@ -72,7 +74,7 @@ func (s *spec) invalid(at errs.At, format string, args ...any) error {
 	return errs.E(errs.Invalid, fmt.Sprintf(format, args...), at)
 }
 
-const queryHead = `P\t%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n[r\t%{REQUIRENAME}\t%{REQUIREFLAGS}\t%{REQUIREVERSION}\n]`
+const queryHead = `P\t%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\nt\t%{SUMMARY}\t%{LICENSE}\t%{URL}\t%{VENDOR}\n[r\t%{REQUIRENAME}\t%{REQUIREFLAGS}\t%{REQUIREVERSION}\n]`
 
 var (
 	queryPackages = queryHead + `[p\t%{PROVIDENAME}\t%{PROVIDEFLAGS}\t%{PROVIDEVERSION}\n]`
@@ -110,6 +112,7 @@ func (b *Builder) parse(ctx context.Context, sb *sandbox, s *spec, work string, 
 		if err != nil && len(bad) == 0 {
 			bad = append(bad, errs.E(errs.Invalid, "rpmspec cannot read this spec: "+strings.TrimSpace(msg.String()), s.at(0), err))
 		}
+		bad = append(bad, s.unexpanded(rows)...)
 		return rows
 	}
 	source := query("--srpm", querySource)
@@ -150,6 +153,24 @@ func (b *Builder) parse(ctx context.Context, sb *sandbox, s *spec, work string, 
 	return append(bad, s.check()...)
 }
 
+var unexpanded = regexp.MustCompile(`%\{[^}]*\}`)
+
+// unexpanded finds macros that nothing defines: rpm warns of few of them, and
+// the text would end up in a package.
+func (s *spec) unexpanded(rows [][]string) errs.List {
+	var bad errs.List
+	seen := map[string]bool{}
+	for _, row := range rows {
+		for _, m := range unexpanded.FindAllString(strings.Join(row, "\t"), -1) {
+			if !seen[m] {
+				seen[m] = true
+				bad = append(bad, s.invalid(s.find(regexp.QuoteMeta(m)), "nothing defines the macro %s", m))
+			}
+		}
+	}
+	return bad
+}
+
 func toRelation(f []string) relation {
 	f = append(f, "", "", "")
 	flags, _ := strconv.Atoi(f[2])
@@ -180,7 +201,9 @@ func (s *spec) check() errs.List {
 	for _, src := range s.sources {
 		if _, ok := s.sums[src]; !ok {
 			hint := errs.Hintf("put it beside the spec, or name it in specs/%s/sources.yaml", s.name)
-			if near := errs.Near(src, have); near != "" {
+			if slices.ContainsFunc(s.wanted, func(w Source) bool { return w.Name == src }) {
+				hint = "its sources.yaml wants it, but sources.lock does not pin it"
+			} else if near := errs.Near(src, have); near != "" {
 				hint = errs.Hintf("did you mean %q?", near)
 			}
 			bad = append(bad, errs.E(errs.Invalid, "the source "+src+" is missing", s.find(`(?i)^(source|patch)\d*:.*`+regexp.QuoteMeta(src)), hint))
@@ -191,15 +214,14 @@ func (s *spec) check() errs.List {
 
 var complaint = regexp.MustCompile(`^(error|warning): (?:(?:\S*/)?\S+\.spec:|line )(\d+): ?(.*)$`)
 
-// complaints makes findings of what rpm says of a spec. A macro that nothing
-// defines is a warning for rpm and an error here: it would end up in a package.
+// complaints makes findings of what rpm says of a spec.
 func (s *spec) complaints(msg string) errs.List {
 	var bad errs.List
 	lines := strings.Split(strings.TrimSpace(msg), "\n")
 	for i, l := range lines {
 		m := complaint.FindStringSubmatch(l)
 		switch {
-		case m != nil && (m[1] == "error" || strings.Contains(l, "unexpanded macro")):
+		case m != nil && m[1] == "error":
 			n, _ := strconv.Atoi(m[2])
 			text := m[3]
 			if i+1 < len(lines) && strings.HasPrefix(lines[i+1], ": ") {
