@@ -102,9 +102,7 @@ func template(t *testing.T) string {
 	git("add", "-A")
 	git("commit", "-q", "-m", "first")
 	for _, args := range [][]string{{"key", "create"}, {"run", "--yes", "--by", "Ada Byron"}} {
-		if code := slipway(append([]string{"--dir", dir, "-q"}, args...)...); code != 0 {
-			t.Fatalf("slipway %v: exit code %d", args, code)
-		}
+		again(t, dir, args...)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "layers/minnow/specs/hello/hello.txt"), []byte("hello, world\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -166,10 +164,12 @@ func tree(t *testing.T, dir string) string {
 	return b.String()
 }
 
+// again runs a command that must succeed.
 func again(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	if code := slipway(append([]string{"--dir", dir, "-q"}, args...)...); code != 0 {
-		t.Fatalf("slipway %v again: exit code %d", args, code)
+	var out bytes.Buffer
+	if code := cli.Main(t.Context(), append([]string{"--dir", dir}, args...), cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &out}); code != 0 {
+		t.Fatalf("slipway %v: exit code %d\n%s", args, code, out.String())
 	}
 }
 

@@ -282,7 +282,7 @@ func (a *app) keyCmd() *cobra.Command {
 				return err
 			}
 			if !made {
-				return errs.E(errs.Conflict, "the keys of "+def.Distribution+" exist in "+dir, errs.Hint("slipway key list shows them; published packages are signed with them, so they are never replaced"))
+				a.talk().Line("the keys of " + def.Distribution + " exist, and are never replaced: packages are signed with them")
 			}
 			return a.listKeys(dir)
 		})}

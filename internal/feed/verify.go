@@ -27,7 +27,9 @@ type Report struct {
 	Releases  int            `json:"releases"`
 	Snapshots int            `json:"snapshots"`
 	Packages  int            `json:"packages"` // files of the pool, each read whole
-	Findings  []string       `json:"findings"`
+	// Unfinished are the serials of snapshots that no pointer reached yet.
+	Unfinished []int    `json:"unfinished,omitempty"`
+	Findings   []string `json:"findings"`
 }
 
 // Verify reads a publication as a stranger would, with the public keys that are
@@ -36,7 +38,7 @@ type Report struct {
 // is returned only when nothing could be read at all.
 func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Public, progress func(done, total int)) (*Report, error) {
 	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: keys, report: &Report{Series: series, Findings: []string{}},
-		records: map[string]distro.PackageRecord{}, seen: map[string]string{}}
+		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, seen: map[string]string{}}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
@@ -63,7 +65,7 @@ func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Publi
 		}
 	}
 	for _, name := range sortedKeys(v.records) {
-		if _, ok := v.seen[name]; !ok {
+		if _, ok := v.seen[name]; !ok && !v.pending[name] {
 			v.find("%s: stated by release %s but in no index", name, v.records[name].EVR())
 		}
 	}
@@ -78,6 +80,7 @@ type verifier struct {
 	keys    []*sign.Public
 	report  *Report
 	records map[string]distro.PackageRecord // what statements say, by name in the tree
+	pending map[string]bool                 // stated by a release that is not published yet
 	seen    map[string]string               // package's name in the tree -> digest that an index gives
 }
 
@@ -125,9 +128,13 @@ func (v *verifier) statements() {
 			v.find("%s: %v", name, err)
 			continue
 		}
-		v.report.Releases++
+		if s.Serial <= v.report.Serial {
+			v.report.Releases++
+		}
 		for _, r := range s.Packages {
-			v.records[v.l.Pool(r.Scope, KeyEpoch, r.File)] = r
+			name := v.l.Pool(r.Scope, KeyEpoch, r.File)
+			v.records[name] = r
+			v.pending[name] = s.Serial > v.report.Serial // as its snapshot: not yet in an index
 		}
 	}
 }
@@ -149,6 +156,11 @@ func (v *verifier) snapshots(cur Current) {
 			continue
 		} else if err := json.Unmarshal(b, &s); err != nil {
 			v.find("%s: %v", name, err)
+			continue
+		}
+		if s.Serial > cur.Serial {
+			// A publish is at work, or was cut off: nothing points here yet.
+			v.report.Unfinished = append(v.report.Unfinished, s.Serial)
 			continue
 		}
 		v.report.Snapshots++
