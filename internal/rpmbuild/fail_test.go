@@ -134,7 +134,8 @@ func TestDamageIsBuiltAgain(t *testing.T) {
 		"torn package": func() error { return os.Truncate(rpmFile, 3000) },
 		"torn marker":  func() error { return os.Truncate(markerFile, 30) },
 		"rests": func() error {
-			return errors.Join(os.Remove(markerFile), os.MkdirAll(filepath.Join(b.dir, "work/a.noarch/BUILD/old"), 0o500))
+			old := filepath.Join(b.dir, "work/a.noarch/BUILD/old")
+			return errors.Join(os.Remove(markerFile), os.MkdirAll(filepath.Join(old, "older"), 0o700), os.Chmod(old, 0o500))
 		},
 	} {
 		if err := damage(); err != nil {
