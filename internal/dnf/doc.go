@@ -16,7 +16,9 @@
 //     fails otherwise is errs.Failed, with the command and its last lines.
 //   - Nothing of the host's dnf configuration takes part: own configuration,
 //     feeds, variables, caches, home and keyrings; no plugins, no aliases. Of rpm's
-//     macros only those of its own package do, and the root's .rpmmacros.
+//     macros only those of its own package do, and the root's .rpmmacros. (libdnf
+//     opens the host's dnf.conf for the object that stands for what is installed;
+//     no setting of a feed or of a transaction comes from there.)
 //   - Roots are independent: several may work at once. One Root is used by one
 //     goroutine at a time.
 //   - Cancelling the context kills the whole process group.

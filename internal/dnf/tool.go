@@ -47,15 +47,29 @@ func Find(ctx context.Context) (*Tool, error) {
 	} else if !canMknod() {
 		t.prefix, t.bind = []string{"unshare", "-m"}, true
 	}
-	for program, into := range map[string]*string{"dnf": &t.Version, "rpm": &t.RPM} {
-		out, err := plain(ctx, program, "--version")
-		v := versionPattern.FindString(out)
-		if err != nil || v == "" {
-			return nil, errs.E(errs.Unavailable, program+" --version says: "+lastLines(out, 3), errs.Hint("apt-get install --reinstall "+program))
-		}
-		*into = v
+	var err error
+	if t.RPM, err = version(ctx, "rpm"); err != nil {
+		return nil, err
+	}
+	// Else dnf --version reads the host's packages, and writes a log there.
+	dir, err := os.MkdirTemp("", "slipway-dnf-")
+	if err != nil {
+		return nil, errs.E(errs.Unavailable, "no temporary folder", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if t.Version, err = version(ctx, "dnf", "--installroot", dir); err != nil {
+		return nil, err
 	}
 	return t, nil
+}
+
+func version(ctx context.Context, program string, args ...string) (string, error) {
+	out, err := plain(ctx, append([]string{program, "--version"}, args...)...)
+	v := versionPattern.FindString(out)
+	if err != nil || v == "" {
+		return "", errs.E(errs.Unavailable, program+" --version says: "+lastLines(out, 3), errs.Hint("apt-get install --reinstall "+program))
+	}
+	return v, nil
 }
 
 var versionPattern = regexp.MustCompile(`[0-9]+\.[0-9]+(\.[0-9]+)*`)

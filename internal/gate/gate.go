@@ -106,7 +106,7 @@ func closed(check, id, text, cure string) distro.Reason {
 
 func reasons(policy Policy, r distro.CheckResult, waivers []distro.Waiver, now time.Time) []distro.Reason {
 	var all []distro.Reason
-	off := fmt.Sprintf("repair the check; turning it off in the policy (gate: %s: off) is shown in every verdict", r.Spec.ID)
+	off := fmt.Sprintf("repair the check; turning it off in the policy (gate: checks: %s: off) is shown in every verdict", r.Spec.ID)
 	if r.Error != "" {
 		all = append(all, closed(r.Spec.ID, "error", "the check did not come to its end: "+r.Error, off))
 	} else if r.Asked <= 0 && r.Note == "" {

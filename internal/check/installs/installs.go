@@ -199,7 +199,7 @@ func (r *run) together(ctx context.Context, packages []distro.PackageRecord) (an
 				object = v.Problem
 			}
 			a.findings = append(a.findings, distro.Finding{ID: "together:" + object, Object: object, Text: "rpm -Va, straight after installing: " + v.String(),
-				Cure: "a scriptlet changes a file that a package owns, or two packages own it: mark it %ghost or %config, or leave it alone"})
+				Cure: "a scriptlet changes a file that a package owns, or two packages own it: leave it alone, or mark it %ghost or %verify(not md5 size mtime) if that is meant"})
 		}
 	}
 	a.findings = append(a.findings, scriptlets(res, r.packages, distro.PackageRecord{})...)
