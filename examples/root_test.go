@@ -47,7 +47,7 @@ func (r *root) dnf(n int, args ...string) string {
 		fmt.Sprintf("--repofrompath=feed%d,file://%s/%d", n, r.feeds, n)}
 	out := run(r.t, append(argv, args...)...)
 	for _, l := range strings.Split(out, "\n") {
-		for _, bad := range []string{"scriptlet", "warning", "error", "Error", "conflict"} {
+		for _, bad := range []string{"scriptlet", "warning", "error", "Error", "conflict", "not found", "usage:"} {
 			if strings.Contains(l, bad) {
 				r.t.Errorf("dnf %v says: %s", args, l)
 			}
@@ -109,6 +109,9 @@ func TestHalyardLives(t *testing.T) {
 	}
 	if out := run(t, "chroot", r.dir, "/usr/bin/knotctl"); out != "bowline x2: 65% of the rope's strength\n" {
 		t.Errorf("knotctl says %q", out)
+	}
+	if out := run(t, "chroot", r.dir, "/bin/sh", "-c", "id logline && cat /var/lib/logline/state"); !strings.Contains(out, "(logline)") || !strings.Contains(out, "lines 0") {
+		t.Errorf("after logline's scriptlets: %s", out)
 	}
 	write(t, filepath.Join(r.dir, "etc/knot.conf"), []byte("knot = figure eight\nturns = 7\n"))
 
