@@ -190,6 +190,30 @@ func (o Options) trace(t *testing.T) (Result, []call) {
 	return r, parse(string(b))
 }
 
+// Trace runs the program unharmed, as run 0, and gives its calls in their order as
+// strace -y prints them, file descriptors with their paths: for tests of what must
+// be synced before what, which a kill cannot show.
+func Trace(t *testing.T, o Options) []string {
+	t.Helper()
+	if len(o.Syscalls) == 0 {
+		o.Syscalls = Mutating
+	}
+	log := filepath.Join(t.TempDir(), "calls")
+	if r, _ := o.strace(t, o.Command(0), "-y", "-s", "4096", "-o", log, "-e", "trace="+strings.Join(o.Syscalls, ",")); r.Code != 0 {
+		t.Fatalf("exit code %d:\n%s", r.Code, r.Output)
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(b)) {
+		_, call, _ := strings.Cut(strings.TrimSpace(line), " ")
+		lines = append(lines, strings.TrimSpace(call))
+	}
+	return lines
+}
+
 // parse reads what strace -f wrote: "PID NAME(ARGUMENTS". Lines of signals, ends
 // and resumed calls have no name there.
 func parse(log string) []call {

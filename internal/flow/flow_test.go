@@ -14,6 +14,9 @@ import (
 	"slipway/internal/errs"
 )
 
+// NewMemory lends the journal of these tests to flowtest.
+func NewMemory() Journal { return &memory{} }
+
 // memory is a Journal.
 type memory struct {
 	mu   sync.Mutex

@@ -76,6 +76,7 @@ func (b folderBlobs) Put(ctx context.Context, r io.Reader) (distro.Digest, int64
 		if err := os.Rename(t.f.Name(), path); err != nil {
 			return "", 0, fault(err, "write", path)
 		}
+		t.moved = true
 	}
 	return d, n, b.sync(d)
 }

@@ -161,8 +161,8 @@ func syncDir(path string) error {
 // temp is an unfinished file. It holds a flock as long as its writer lives, so
 // that cleanTemps can tell it from one that a crash left.
 type temp struct {
-	f    *os.File
-	root string
+	f     *os.File
+	moved bool // renamed: the temporary name is gone
 }
 
 func newTemp(root string) (*temp, error) {
@@ -175,7 +175,7 @@ func newTemp(root string) (*temp, error) {
 		// A cleaner may come between the two calls and take the file away.
 		if flock(f, syscall.LOCK_EX|syscall.LOCK_NB) != syscall.EWOULDBLOCK {
 			if st, err := f.Stat(); err == nil && st.Sys().(*syscall.Stat_t).Nlink > 0 {
-				return &temp{f, root}, nil
+				return &temp{f: f}, nil
 			}
 		}
 		f.Close()
@@ -213,9 +213,12 @@ func (t *temp) fill(ctx context.Context, r io.Reader, mode fs.FileMode, path str
 	return n, fault(t.f.Sync(), "write", path)
 }
 
-// drop removes the temporary name, if it is still there. The lock goes last.
+// drop removes the temporary name, if it is still there. The lock goes last. What
+// cannot be removed now is hidden, and the next writer's to clean.
 func (t *temp) drop() {
-	os.Remove(t.f.Name())
+	if !t.moved {
+		os.Remove(t.f.Name())
+	}
 	t.f.Close()
 }
 

@@ -22,8 +22,9 @@ import (
 type folderTree struct {
 	dir string
 
-	mu    sync.Mutex
-	dirty map[string]bool // folders to sync: their entries may not be durable
+	syncing sync.Mutex // held through a Sync: a second one must not return before the first
+	mu      sync.Mutex
+	dirty   map[string]bool // folders to sync: their entries may not be durable
 }
 
 // ReadTree gives the files in a folder for reading: nothing is made or cleaned. A
@@ -165,11 +166,14 @@ func (t *folderTree) Swap(ctx context.Context, name string, data []byte) error {
 		}
 		return fault(err, "write", path)
 	}
+	tmp.moved = true
 	t.mark(path)
 	return t.Sync(ctx)
 }
 
 func (t *folderTree) Sync(ctx context.Context) error {
+	t.syncing.Lock()
+	defer t.syncing.Unlock()
 	t.mu.Lock()
 	dirs := slices.Sorted(maps.Keys(t.dirty))
 	clear(t.dirty)
