@@ -24,10 +24,6 @@ var crashWork = map[string]func(dir string) error{
 	"publish": command("publish", "1.2"),
 }
 
-type exitError int
-
-func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
-
 func command(args ...string) func(dir string) error {
 	return func(dir string) error {
 		// The exit code is the program's own: os.Exit keeps crashtest from making another.
@@ -114,6 +110,11 @@ func template(t *testing.T) string {
 // copies gives each run a copy of the template.
 func copies(t *testing.T, from string) (command func(work string) func(n int) *exec.Cmd, dir func(n int) string) {
 	base := t.TempDir()
+	// In memory, where it can be: the copies are many, and a kill does not ask the disk.
+	if shm, err := os.MkdirTemp("/dev/shm", "slipway-crash-"); err == nil {
+		t.Cleanup(func() { os.RemoveAll(shm) })
+		base = shm
+	}
 	dir = func(n int) string { return filepath.Join(base, fmt.Sprint(n)) }
 	return func(work string) func(n int) *exec.Cmd {
 		return func(n int) *exec.Cmd {
@@ -183,7 +184,7 @@ func TestPublishSurvivesKills(t *testing.T) {
 	again(t, from, "approve", "1.2-c1", "--by", "Ada Byron")
 	command, dir := copies(t, from)
 	var want string
-	killed := crashtest.KillEach(t, crashtest.Options{Command: command("publish")}, func(t *testing.T, n int) {
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("publish"), Sample: 12}, func(t *testing.T, n int) {
 		if n == 0 {
 			want = tree(t, filepath.Join(dir(0), "publication"))
 			again(t, dir(0), "verify")
@@ -216,7 +217,7 @@ func TestApproveSurvivesKills(t *testing.T) {
 	again(t, from, "build")
 	again(t, from, "test")
 	command, dir := copies(t, from)
-	crashtest.KillEach(t, crashtest.Options{Command: command("approve"), Sample: 8}, func(t *testing.T, n int) {
+	crashtest.KillEach(t, crashtest.Options{Command: command("approve"), Sample: 5}, func(t *testing.T, n int) {
 		s := status(t, dir(n))
 		if st := s.Builds[0].Status; st != "ready" && st != "approved" {
 			t.Errorf("the candidate is %s", st)
@@ -235,7 +236,7 @@ func TestBuildSurvivesKills(t *testing.T) {
 	from := template(t)
 	command, dir := copies(t, from)
 	before := tree(t, filepath.Join(from, "publication"))
-	crashtest.KillEach(t, crashtest.Options{Command: command("build"), Sample: 12}, func(t *testing.T, n int) {
+	crashtest.KillEach(t, crashtest.Options{Command: command("build"), Sample: 6}, func(t *testing.T, n int) {
 		if got := tree(t, filepath.Join(dir(n), "publication")); got != before {
 			t.Error("the publication changed")
 		}
@@ -268,7 +269,7 @@ func TestPublishOnAFullDisk(t *testing.T) {
 	again(t, from, "test")
 	again(t, from, "approve", "1.2-c1", "--by", "Ada Byron")
 	command, dir := copies(t, from)
-	crashtest.FailEach(t, crashtest.Options{Command: command("publish"), Sample: 8, Sticky: true}, "ENOSPC", func(t *testing.T, n int, r crashtest.Result) {
+	crashtest.FailEach(t, crashtest.Options{Command: command("publish"), Sample: 6, Sticky: true}, "ENOSPC", func(t *testing.T, n int, r crashtest.Result) {
 		if r.Code == 2 {
 			t.Errorf("a crash of ours: exit code %d\n%s", r.Code, r.Output)
 		}

@@ -159,7 +159,7 @@ func (a *app) demoRelease(ctx context.Context, w *cycle.Workspace, n int) error 
 	}
 	t := a.talk().Step(fmt.Sprintf("changed since %s", version(w, n-1)))
 	for _, c := range changed {
-		t.Note(c)
+		t.Step(c).Done("")
 	}
 	t.Done(fmt.Sprintf("%d packages, %d the same", len(changed), d.Same))
 	return nil

@@ -120,9 +120,11 @@ func load(dir string) (*config.Definition, *config.Settings, error) {
 // talk joins the cycle's talk to the printer.
 type talk struct{ a *app }
 
-func (t talk) Step(title string) cycle.Task { return t.a.talk().Step(title) }
+func (t talk) Step(title string) cycle.Task { return task{t.a.talk().Step(title)} }
 
-var _ cycle.Task = (*ui.Task)(nil)
+type task struct{ *ui.Task }
+
+func (t task) Step(title string) cycle.Task { return task{t.Task.Step(title)} }
 
 // roles are the keys of a distribution, each a file <role>.key (private) and
 // <role>.asc (public) in its key folder.

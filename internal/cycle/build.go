@@ -169,15 +169,24 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.St
 		{Name: "build", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step(fmt.Sprintf("build %s for %s", b.ID, b.Version))
 			total := 0
+			tasks := map[string]Task{}
 			err := builder.Build(ctx, filepath.Join(dir, "build"), func(e distro.BuildEvent) {
 				total = max(total, e.Total)
+				if e.Task == "" {
+					return
+				}
+				part := tasks[e.Task]
+				if part == nil {
+					part = t.Step(e.Task)
+					tasks[e.Task] = part
+				}
 				switch e.Type {
-				case "start", "done", "failed":
-					t.Progress(e.Done, e.Total, e.Task)
+				case "done", "note":
+					part.Done(e.Text)
+				case "failed":
+					part.Failed("")
 				}
-				if e.Text != "" && e.Type != "plan" {
-					t.Note(e.Task + ": " + e.Text)
-				}
+				t.Progress(e.Done, e.Total, e.Task)
 				beat(e.Task)
 			})
 			return end(t, err, fmt.Sprintf("%d tasks", total))

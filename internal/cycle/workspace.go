@@ -39,6 +39,8 @@ type Talk interface {
 
 // Task is one step in progress.
 type Task interface {
+	// Step begins a part of it.
+	Step(title string) Task
 	Progress(done, total int, text string)
 	Note(text string)
 	Done(summary string)
@@ -215,12 +217,6 @@ func (j journal) Save(ctx context.Context, run string, r flow.Record) error {
 // run executes journalled steps under the command's name, with progress.
 func (w *Workspace) run(ctx context.Context, run string, steps []flow.Step) error {
 	return flow.Run(ctx, journal{w.State}, run, flow.Self(w.Command), steps, flow.Options{Clock: w.Clock})
-}
-
-// openBlob opens an artifact; the error names it.
-func (w *Workspace) openBlob(ctx context.Context, a distro.Artifact) (store.Blob, error) {
-	b, err := w.Blobs.Open(ctx, a.Digest)
-	return b, errs.Wrap(err, "open %s %s", a.Class, a.Name)
 }
 
 func writeFile(path string, r io.Reader, mode os.FileMode) error {
