@@ -28,9 +28,10 @@ var Version = "0.1.0"
 
 // Stdio is what a command reads and writes.
 type Stdio struct {
-	In  io.Reader
-	Out io.Writer
-	Err io.Writer
+	In    io.Reader
+	Out   io.Writer
+	Err   io.Writer
+	Clock func() time.Time // nil: the machine's; tests fix it
 }
 
 // app is one run of the program.
@@ -47,7 +48,10 @@ type app struct {
 
 // Main runs one command and gives its exit code.
 func Main(ctx context.Context, args []string, stdio Stdio) int {
-	a := &app{Stdio: stdio, args: args, clock: time.Now}
+	a := &app{Stdio: stdio, args: args, clock: stdio.Clock}
+	if a.clock == nil {
+		a.clock = time.Now
+	}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdio.In)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -167,8 +168,13 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 }
 
 func statement(r Release, b Build) distro.Statement {
+	// Transcripts name paths and times of this machine: they stay with the build.
+	checks := slices.Clone(b.Candidate.Checks)
+	for i := range checks {
+		checks[i].Evidence = nil
+	}
 	s := distro.Statement{Schema: 1, Distribution: b.Revision.Distribution, Series: b.Series, Version: r.Version, Candidate: b.ID.Candidate(), Serial: r.Serial,
-		At: r.Approval.At, Revision: b.Revision, RevisionID: b.RevisionID, Approval: r.Approval, Checks: b.Candidate.Checks, Waivers: b.Candidate.Waivers, Packages: r.Packages}
+		At: r.Approval.At, Revision: b.Revision, RevisionID: b.RevisionID, Approval: r.Approval, Checks: checks, Waivers: b.Candidate.Waivers, Packages: r.Packages}
 	if b.Candidate.Verdict != nil {
 		s.Verdict = *b.Candidate.Verdict
 	}

@@ -105,7 +105,7 @@ func (w *Workspace) describe(ctx context.Context, b Build) (BuildStatus, string,
 	switch bs.Status {
 	case distro.Running, distro.Lost:
 		rec, err := journal{w.State}.Load(ctx, "build/"+string(b.ID))
-		if err != nil {
+		if err != nil && !errs.Is(err, errs.NotFound) {
 			return bs, "", err
 		}
 		for _, s := range rec.Steps {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"slipway/internal/check"
@@ -14,6 +15,7 @@ import (
 	"slipway/internal/errs"
 	"slipway/internal/feed"
 	"slipway/internal/gate"
+	"slipway/internal/rpm"
 	"slipway/internal/store"
 )
 
@@ -196,12 +198,28 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Base: feed.Newest(published),
 		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, append([]string{candidateKey}, production...)),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
-	from := w.Definition.Gate.UpgradeFrom
+	from, err := w.side(ctx, string(b.Base))
+	if b.Base != "" && err != nil {
+		return nil, err
+	}
+	to, err := w.side(ctx, string(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	bed.SameButNumber = func(old, new distro.PackageRecord) bool {
+		x, err := from.read(ctx, old)
+		if err != nil {
+			return false
+		}
+		y, err := to.read(ctx, new)
+		return err == nil && rpm.SameButRelease(x, y)
+	}
+	origins := w.Definition.Gate.UpgradeFrom
 	for _, o := range []struct {
 		name string
 		v    distro.Version
 		on   bool
-	}{{"first", s.First, from.First}, {"last", s.Head, from.Last}} {
+	}{{"first", s.First, origins.First}, {"last", s.Head, origins.Last}} {
 		if org, ok := origin[o.v]; ok && o.on {
 			org.Name = o.name
 			bed.Origins = append(bed.Origins, org)
@@ -243,6 +261,9 @@ func (w *Workspace) Waive(ctx context.Context, name string, waiver distro.Waiver
 	}
 	if b.Candidate.Verdict == nil {
 		return b, errs.E(errs.Conflict, "candidate "+b.ID.Candidate()+" has no verdict yet", errs.Hint("slipway test "+b.ID.Candidate()))
+	}
+	if _, id, _ := strings.Cut(waiver.Finding, "/"); id == "error" || id == "missing" || id == "nothing-asked" {
+		return b, errs.E(errs.Refused, fmt.Sprintf("%s cannot be waived: the question was not asked to its end", waiver.Finding), errs.Hint("slipway test "+b.ID.Candidate()))
 	}
 	var keys []string
 	known := false

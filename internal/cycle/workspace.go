@@ -202,16 +202,13 @@ func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, erro
 type journal struct{ s state.Store }
 
 func (j journal) Load(ctx context.Context, run string) (flow.Record, error) {
-	r, _, err := state.Load[flow.Record](ctx, j.s, kindJournal, run)
-	if errs.Is(err, errs.NotFound) {
-		return flow.Record{}, nil
-	}
+	r, rev, err := state.Load[flow.Record](ctx, j.s, kindJournal, run)
+	r.Rev = rev
 	return r, err
 }
 
 func (j journal) Save(ctx context.Context, run string, r flow.Record) error {
-	_, err := state.Upsert(ctx, j.s, kindJournal, run, func(old *flow.Record) error { *old = r; return nil })
-	return err
+	return j.s.Apply(ctx, []state.Put{{Kind: kindJournal, ID: run, IfRev: r.Rev, Data: r}}, nil)
 }
 
 // run executes journalled steps under the command's name, with progress.
