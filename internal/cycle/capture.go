@@ -100,7 +100,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 	s := distro.Seed{Version: b.Version, Build: b.ID, Title: w.Definition.Title, Layers: map[string]string{},
 		Sources: filepath.Join(dir, "sources"), FeedConfig: filepath.Join(dir, "feed-configuration")}
 	for _, board := range w.Definition.Boards {
-		s.Boards = append(s.Boards, board.Name)
+		s.Boards = append(s.Boards, distro.Board{Name: board.Name})
 	}
 	for i, pin := range b.Revision.Layers {
 		dest := filepath.Join(dir, "layers", pin.Name)

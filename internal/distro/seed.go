@@ -8,7 +8,7 @@ type Seed struct {
 	Build   BuildID `json:"build"`
 	Title   string  `json:"title"` // of the distribution
 	// Boards are the machines of the definition, in its order.
-	Boards []string `json:"boards"`
+	Boards []Board `json:"boards"`
 	// Layers: name of the layer -> folder with its tree as checked out.
 	Layers map[string]string `json:"layers"`
 	// Sources is a folder with each SourcePin of the revision, named by its digest's hex digits.

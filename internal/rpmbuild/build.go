@@ -69,6 +69,9 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 		}
 	}
 	tell(distro.BuildEvent{Type: "plan", Text: fmt.Sprintf("%d tasks, sandbox %s", len(p.Tasks), sb)})
+	for _, n := range p.Notes {
+		tell(distro.BuildEvent{Type: "note", Text: n})
+	}
 	return errs.Wrap(r.all(ctx, tell), "build %s", p.Build)
 }
 
@@ -78,8 +81,8 @@ func readPlan(dir string) (*plan, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.E(errs.NotFound, "this folder has no plan of a build")
 	}
-	if err == nil && p.Schema != 1 {
-		err = errs.Ef(errs.Invalid, "plan.json has schema %d, this program knows 1", p.Schema)
+	if err == nil && p.Schema != planSchema {
+		err = errs.Ef(errs.Invalid, "plan.json has schema %d, this program knows %d", p.Schema, planSchema)
 	}
 	return &p, err
 }

@@ -26,8 +26,9 @@ type Options struct {
 	// bwrap they are not there; without it a readable one refuses the build.
 	Hide    []string
 	Numbers Numbers
-	Arch    string // of packages that are not noarch; "" means x86_64
-	Tools   Tools
+	// Arches are those of generic packages, as rpm names them; none means x86_64.
+	Arches []string
+	Tools  Tools
 }
 
 // Tools are the programs to start, as names on PATH or absolute paths. "" means
@@ -46,8 +47,8 @@ func New(opt Options) *Builder {
 	if opt.Sandbox == "" {
 		opt.Sandbox = "auto"
 	}
-	if opt.Arch == "" {
-		opt.Arch = "x86_64"
+	if len(opt.Arches) == 0 {
+		opt.Arches = []string{"x86_64"}
 	}
 	for _, t := range []struct {
 		tool *string
@@ -69,6 +70,8 @@ func missingTool(tool, neededBy string) error {
 	pkg := tool
 	if p := debianPackages[tool]; p != "" {
 		pkg = p
+	} else if p := debianOf(tool); p != "" {
+		pkg = p
 	}
 	return errs.E(errs.Unavailable, "the program "+tool+", needed by "+neededBy+", is not installed", errs.Hint("apt-get install "+pkg))
 }
@@ -78,15 +81,21 @@ func missingTool(tool, neededBy string) error {
 // installed is left out (a spec that needs it says so in its BuildRequires).
 func (b *Builder) Pin(ctx context.Context) (distro.BuilderPin, error) {
 	pin := distro.BuilderPin{Kind: "rpmbuild", Tools: map[string]string{}}
-	for _, t := range []struct {
+	type program struct {
 		name string
 		must bool
 		argv []string
-	}{
-		{"rpm", true, []string{b.opt.Tools.Rpmbuild, "--version"}},
-		{"gcc", false, []string{"gcc", "-dumpfullversion"}},
-		{"binutils", false, []string{"ld", "--version"}},
-	} {
+	}
+	programs := []program{{"rpm", true, []string{b.opt.Tools.Rpmbuild, "--version"}}}
+	for _, arch := range b.opt.Arches {
+		a, ok := distro.LookupArch(arch)
+		gcc, ld, suffix := "gcc", "ld", ""
+		if ok && arch != distro.HostArch() {
+			gcc, ld, suffix = crossTool(a, "gcc"), crossTool(a, "ld"), "-"+arch
+		}
+		programs = append(programs, program{"gcc" + suffix, false, []string{gcc, "-dumpfullversion"}}, program{"binutils" + suffix, false, []string{ld, "--version"}})
+	}
+	for _, t := range programs {
 		path, err := exec.LookPath(t.argv[0])
 		if err != nil {
 			if t.must {

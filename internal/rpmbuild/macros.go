@@ -8,19 +8,31 @@ import (
 
 // rpmConfig are the arguments that make rpm read its own defaults and ours, and
 // neither /etc/rpm nor a home's .rpmmacros.
-func rpmConfig(arch string) []string {
+func rpmConfig(t target) []string {
 	return []string{
 		"--rcfile=/usr/lib/rpm/rpmrc:" + top + "/rpmrc",
-		"--macros=/usr/lib/rpm/macros:/usr/lib/rpm/platform/%{_target}/macros:/usr/lib/rpm/fileattrs/*.attr:" + top + "/macros",
-		"--target=" + arch,
+		// Not %{_target}: rpm has no platform of that name for a machine.
+		"--macros=/usr/lib/rpm/macros:/usr/lib/rpm/platform/" + t.Arch + "-linux/macros:/usr/lib/rpm/fileattrs/*.attr:" + top + "/macros",
+		"--target=" + t.cpu(),
 	}
 }
 
 // rpmrc sets the compiler's flags. The folder is written as a variable that the
 // build's shell expands, because the flags stand in the header of each package.
-func rpmrc(arch string) string {
-	return fmt.Sprintf("optflags: %s -O2 -g -ffile-prefix-map=$SLIPWAY_TOP=%s\n", arch, top)
+func rpmrc(t target) string {
+	rc := fmt.Sprintf("optflags: %s -O2 -g -ffile-prefix-map=$SLIPWAY_TOP=%s\n", t.cpu(), top)
+	if t.Board != "" {
+		rc += fmt.Sprintf("arch_canon: %s: %[1]s %d\n", t.Scope, leadNumber[t.Arch])
+	}
+	// What a spec may name as its BuildArch, by the machine that builds.
+	for _, host := range []string{"x86_64", "aarch64"} {
+		rc += fmt.Sprintf("buildarch_compat: %s: noarch %s\n", host, t.cpu())
+	}
+	return rc
 }
+
+// leadNumber is what /usr/lib/rpm/rpmrc gives architectures in arch_canon.
+var leadNumber = map[string]int{"x86_64": 1, "i686": 1, "aarch64": 19, "armv7hl": 12, "ppc64le": 16, "s390x": 15, "riscv64": 22}
 
 // pinned are the macros that decide bytes, whatever the host's are. The mtimes
 // of all that a build installs are set, not only clamped, so that a changelog
@@ -52,7 +64,8 @@ const pinned = `%_buildhost slipway
 
 // macros gives the macro file of a task whose folder is at the path topdir.
 // vars are the values that specs read, by name.
-func macros(topdir string, vars map[string]string) string {
+// raw is appended as it is.
+func macros(topdir string, vars map[string]string, raw string) string {
 	var b strings.Builder
 	b.WriteString(pinned)
 	for _, m := range [][2]string{{"_topdir", ""}, {"_sourcedir", "/SOURCES"}, {"_specdir", "/SOURCES"}, {"_builddir", "/BUILD"},
@@ -73,5 +86,5 @@ func macros(topdir string, vars map[string]string) string {
 		// A title may hold what rpm would expand, or a line break.
 		fmt.Fprintf(&b, "%%%s %s\n", n, strings.NewReplacer("%", "%%", "\n", " ", "\\", "").Replace(vars[n]))
 	}
-	return b.String()
+	return b.String() + raw
 }

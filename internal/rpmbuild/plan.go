@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
 	"slipway/internal/distro"
@@ -27,22 +26,26 @@ import (
 //	done/<task>.json   the marker of a finished task (see [marker])
 //	logs/<task>.log, console.log
 type plan struct {
-	Schema   int                    `json:"schema"` // 1
-	Key      distro.Digest          `json:"key"`    // of revision, build and version: whose plan this is
+	Schema   int                    `json:"schema"` // planSchema
+	Key      distro.Digest          `json:"key"`    // of revision, build, version, architectures and boards: whose plan this is
 	Build    distro.BuildID         `json:"build"`
-	Arch     string                 `json:"arch"`
-	Tasks    []task                 `json:"tasks"` // by name
+	Tasks    []task                 `json:"tasks"`           // by name
+	Notes    []string               `json:"notes,omitempty"` // what is not built, and why
 	Numbers  []distro.NumberRow     `json:"base_numbers"`
 	Packages []distro.PackageRecord `json:"base_packages"`
 }
+
+const planSchema = 2
 
 // task builds one spec for one scope.
 type task struct {
 	Name    string            `json:"name"` // "libknot.x86_64"
 	Layer   string            `json:"layer"`
+	Target  target            `json:"target"`
 	Key     distro.NumberKey  `json:"key"`
 	Epoch   int64             `json:"source_date_epoch"` // seconds since 1970
 	Vars    map[string]string `json:"macros"`
+	Macros  string            `json:"source_macros"`
 	Needs   []need            `json:"needs"`       // what is in its sysroot
 	After   []string          `json:"after"`       // the tasks that make it
 	Feed    bool              `json:"feed_config"` // it reads feed-config/
@@ -75,9 +78,13 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 	if err != nil {
 		return errs.Wrap(err, "folder of the build")
 	}
-	key := distro.DigestOf(distro.CanonicalJSON([]any{rev.Digest(), seed.Build, seed.Version, b.opt.Arch}))
+	machines, err := targets(b.opt.Arches, seed.Boards)
+	if err != nil {
+		return err
+	}
+	key := distro.DigestOf(distro.CanonicalJSON([]any{rev.Digest(), seed.Build, seed.Version, b.opt.Arches, machines}))
 	var old plan
-	if err := readJSON(filepath.Join(dir, "plan.json"), &old); err == nil && old.Key == key {
+	if err := readJSON(filepath.Join(dir, "plan.json"), &old); err == nil && old.Schema == planSchema && old.Key == key {
 		return nil
 	}
 	for _, d := range []string{"plan.json", "inputs", "feed-config", "work", "rpms", "numbers", "done", "logs", "console.log"} {
@@ -106,18 +113,20 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 		"distro_name": rev.Distribution, "distro_series": rev.Series, "distro_version": string(seed.Version),
 		"distro_title": seed.Title, "vendor": seed.Title, "distribution": strings.TrimSpace(seed.Title + " " + rev.Series),
 	}
-	if err := b.parseAll(ctx, sb, specs, filepath.Join(dir, "work", "parse"), feed, vars); err != nil {
+	r := &reader{b: b, sb: sb, machines: machines, work: filepath.Join(dir, "work", "parse"), feed: feed, vars: vars}
+	read, err := r.all(ctx, specs)
+	if err != nil {
 		return err
 	}
-	tasks, err := resolve(specs, b.opt.Arch, vars)
+	tasks, err := resolve(read, vars)
 	if err != nil {
 		return err
 	}
 	if err := removeAll(filepath.Join(dir, "work")); err != nil {
 		return errs.Wrap(err, "folder of the build")
 	}
-	return writeJSON(filepath.Join(dir, "plan.json"), plan{Schema: 1, Key: key, Build: seed.Build, Arch: b.opt.Arch, Tasks: tasks,
-		Numbers: seed.Numbers, Packages: seed.Packages})
+	return writeJSON(filepath.Join(dir, "plan.json"), plan{Schema: planSchema, Key: key, Build: seed.Build, Tasks: tasks,
+		Notes: unbuilt(specs, tasks), Numbers: seed.Numbers, Packages: seed.Packages})
 }
 
 // start checks the tools and the sandbox.
@@ -152,7 +161,7 @@ func (b *Builder) stageSpecs(rev distro.Revision, seed distro.Seed, dir string) 
 			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 				continue
 			}
-			s := &spec{name: e.Name(), layer: pin.Name, dir: filepath.Join(dir, "inputs", e.Name()), vars: map[string]string{},
+			s := &spec{name: e.Name(), layer: pin.Name, dir: filepath.Join(dir, "inputs", e.Name()),
 				file: pin.Name + "/specs/" + e.Name() + "/" + e.Name() + ".spec"}
 			if other := byName[s.name]; other != nil {
 				bad = append(bad, errs.E(errs.Invalid, "the spec "+s.name+" is in two layers: "+other.layer+" and "+s.layer, s.at(0),
@@ -207,46 +216,12 @@ func (s *spec) stage(root string, rev distro.Revision, seed distro.Seed) error {
 			return errs.Ef(errs.Conflict, "source %s of spec %s has digest %s, pinned is %s", pin.Name, s.name, sum, pin.Digest)
 		}
 		s.sums[pin.Name] = "644 " + string(sum)
-		if s.vars["slipway_source_version"] == "" {
-			s.vars["slipway_source_version"] = upstream(pin.Version)
-		}
+		s.pins = append(s.pins, pin)
 	}
 	return nil
 }
 
 func (s *spec) readsFeedConfig() bool { return strings.Contains(s.text, "slipway_feed_config") }
-
-func (b *Builder) parseAll(ctx context.Context, sb *sandbox, specs []*spec, work, feed string, vars map[string]string) error {
-	found := make([]errs.List, len(specs))
-	var wg sync.WaitGroup
-	free := make(chan struct{}, b.opt.Jobs)
-	for i, s := range specs {
-		wg.Go(func() {
-			free <- struct{}{}
-			defer func() { <-free }()
-			found[i] = b.parse(ctx, sb, s, work, vars)
-			if s.changed > 0 && len(found[i]) == 0 {
-				if err := s.clock(); err != nil {
-					found[i] = append(found[i], err)
-				}
-			}
-			if s.readsFeedConfig() {
-				if err := hashTree(s, feed); err != nil {
-					found[i] = append(found[i], err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if ctx.Err() != nil {
-		return errs.E(errs.Interrupted, "reading the specs was stopped", context.Cause(ctx))
-	}
-	var bad errs.List
-	for _, f := range found {
-		bad = append(bad, f...)
-	}
-	return bad.Err()
-}
 
 // clock dates the staged files by the spec's changelog.
 func (s *spec) clock() error {

@@ -21,16 +21,15 @@ type provider struct {
 }
 
 // resolve makes the tasks, in order of their names, and finds what each needs.
-func resolve(specs []*spec, arch string, vars map[string]string) ([]task, error) {
-	r := &resolver{arch: arch, by: map[string][]provider{}}
+func resolve(specs []*spec, vars map[string]string) ([]task, error) {
+	r := &resolver{by: map[string][]provider{}, made: map[string]*spec{}, told: map[string]bool{}}
 	for _, s := range specs {
 		r.offer(s)
 	}
 	var tasks []task
 	for _, s := range specs {
-		scope := s.scope(arch)
-		t := task{Name: s.name + "." + scope, Layer: s.layer, Key: s.key(scope), Epoch: s.changed, Vars: merge(vars, s.vars), Feed: s.readsFeedConfig(),
-			Needs: r.needs(s), After: []string{}}
+		t := task{Name: s.task(), Layer: s.layer, Target: s.target, Key: s.key(), Epoch: s.changed, Vars: merge(vars, s.target.vars()), Macros: sourceMacros(s.target, s.pins),
+			Feed: s.readsFeedConfig(), Needs: r.needs(s), After: []string{}}
 		for _, p := range s.binaries {
 			t.Outputs = append(t.Outputs, p.name)
 		}
@@ -40,9 +39,11 @@ func resolve(specs []*spec, arch string, vars map[string]string) ([]task, error)
 				t.After = append(t.After, n.Task)
 			}
 		}
-		t.Input = distro.DigestOf(distro.CanonicalJSON([]any{s.sums, s.feedSums, macros(top, t.Vars), rpmrc(arch), arch, t.Epoch}))
+		t.Input = distro.DigestOf(distro.CanonicalJSON([]any{s.sums, s.feedSums, macros(top, t.Vars, t.Macros), rpmrc(t.Target), t.Target, t.Epoch}))
 		tasks = append(tasks, t)
 	}
+	sort.Slice(tasks, func(i, j int) bool { return tasks[i].Name < tasks[j].Name })
+	r.bad = append(r.bad, stripTools(tasks)...)
 	if len(r.bad) == 0 {
 		r.cycles(tasks)
 	}
@@ -50,20 +51,46 @@ func resolve(specs []*spec, arch string, vars map[string]string) ([]task, error)
 }
 
 type resolver struct {
-	arch string
 	by   map[string][]provider
-	made map[string]*spec
+	made map[string]*spec // by name of the package
+	told map[string]bool
 	bad  errs.List
 }
 
-func (r *resolver) offer(s *spec) {
-	if r.made == nil {
-		r.made = map[string]*spec{}
+// find notes a finding; what is wrong for each architecture is told once.
+func (r *resolver) find(err error) {
+	if s := err.Error(); !r.told[s] {
+		r.told[s] = true
+		r.bad = append(r.bad, err)
 	}
+}
+
+// sees reports whether packages of other can be in the sysroot of s: those of
+// its own architecture, those of its own machine, and noarch.
+func (s *spec) sees(other *spec) bool {
+	switch o := other.target; {
+	case o.Scope == noarch.Scope, o.Scope == s.target.Scope:
+		return true
+	default:
+		return s.target.Board != "" && o.Scope == s.target.Arch
+	}
+}
+
+func (r *resolver) visible(s *spec, name string) []provider {
+	var some []provider
+	for _, p := range r.by[name] {
+		if s.sees(p.spec) {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+func (r *resolver) offer(s *spec) {
 	for i := range s.binaries {
 		p := &s.binaries[i]
-		if other := r.made[p.name]; other != nil {
-			r.bad = append(r.bad, errs.E(errs.Invalid, fmt.Sprintf("package %s is made by two specs: %s and %s", p.name, other.name, s.name), s.at(0),
+		if other := r.made[p.name]; other != nil && other.name != s.name {
+			r.find(errs.E(errs.Invalid, fmt.Sprintf("package %s is made by two specs: %s and %s", p.name, other.name, s.name), s.at(0),
 				errs.Hint("give one of them another name")))
 			continue
 		}
@@ -85,13 +112,13 @@ func (r *resolver) needs(s *spec) []need {
 	got := map[need]bool{}
 	var add func(p provider)
 	add = func(p provider) {
-		n := need{p.spec.name + "." + p.spec.scope(r.arch), p.pkg.name}
+		n := need{p.spec.task(), p.pkg.name}
 		if got[n] || p.spec == s {
 			return
 		}
 		got[n] = true
 		for _, q := range p.pkg.requires {
-			if ps := r.by[q.name]; len(ps) > 0 {
+			if ps := r.visible(s, q.name); len(ps) > 0 {
 				add(ps[0])
 			}
 		}
@@ -100,13 +127,13 @@ func (r *resolver) needs(s *spec) []need {
 		at := s.find(`(?i)^buildrequires:.*` + regexp.QuoteMeta(q.name))
 		if m := hostTool.FindStringSubmatch(q.name); m != nil {
 			if !onBuildPath(m[1]) {
-				r.bad = append(r.bad, missingTool(m[1], "spec "+s.name))
+				r.find(missingTool(m[1], "spec "+s.name))
 			}
 			continue
 		}
-		ps := r.by[q.name]
+		ps := r.visible(s, q.name)
 		if len(ps) == 0 {
-			r.bad = append(r.bad, r.unresolved(s, q, at))
+			r.find(r.unresolved(s, q, at))
 			continue
 		}
 		fit := -1
@@ -117,7 +144,7 @@ func (r *resolver) needs(s *spec) []need {
 			}
 		}
 		if fit < 0 {
-			r.bad = append(r.bad, s.invalid(at, "%s needs %s, but the layers make %s", s.name, q, ps[0].evr))
+			r.find(s.invalid(at, "%s needs %s, but the layers make %s", s.name, q, ps[0].evr))
 			continue
 		}
 		add(ps[fit])
@@ -133,6 +160,14 @@ func (r *resolver) needs(s *spec) []need {
 }
 
 func (r *resolver) unresolved(s *spec, q relation, at errs.At) error {
+	if ps := r.by[q.name]; len(ps) > 0 {
+		var scopes []string
+		for _, p := range ps {
+			scopes = append(scopes, p.spec.target.Scope)
+		}
+		return errs.E(errs.Invalid, fmt.Sprintf("%s for %s needs %s to build, which the layers make for %s only", s.name, s.target.Scope, q, strings.Join(scopes, ", ")), at,
+			errs.Hint("a sysroot holds packages of the spec's own architecture, of its own machine, and noarch"))
+	}
 	names := make([]string, 0, len(r.by))
 	for n := range r.by {
 		names = append(names, n)

@@ -40,7 +40,10 @@ type spec struct {
 	sums          map[string]string
 	wanted        []Source // by its sources.yaml
 	text          string
-	vars          map[string]string // macros of this spec alone
+	pins          []distro.SourcePin // its sources that lie in no layer
+	target        target             // what this reading of the spec is for
+	exclusive     []string           // ExclusiveArch
+	exclude       []string           // ExcludeArch
 	epoch         int
 	version       string
 	binaries      []binary
@@ -78,20 +81,20 @@ const queryHead = `P\t%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\nt\t
 
 var (
 	queryPackages = queryHead + `[p\t%{PROVIDENAME}\t%{PROVIDEFLAGS}\t%{PROVIDEVERSION}\n]`
-	querySource   = queryHead + `[s\t%{SOURCE}\n][s\t%{PATCH}\n][c\t%{CHANGELOGTIME}\n]`
+	querySource   = queryHead + `[s\t%{SOURCE}\n][s\t%{PATCH}\n][o\t%{EXCLUSIVEARCH}\n][x\t%{EXCLUDEARCH}\n][c\t%{CHANGELOGTIME}\n]`
 )
 
 // parse runs rpmspec in the sandbox (a spec may run commands while it is read)
 // and gives all findings of this spec.
 func (b *Builder) parse(ctx context.Context, sb *sandbox, s *spec, work string, vars map[string]string) errs.List {
-	dir := filepath.Join(work, s.name)
-	if err := writeConfig(dir, sb, b.opt.Arch, merge(vars, s.vars, map[string]string{"slipway_number": planNumber})); err != nil {
+	dir := filepath.Join(work, s.name+"."+s.target.Scope)
+	if err := writeConfig(dir, sb, s.target, merge(vars, s.target.vars(), map[string]string{"slipway_number": planNumber}), sourceMacros(s.target, s.pins)); err != nil {
 		return errs.List{err}
 	}
 	var bad errs.List
 	query := func(which, format string) [][]string {
 		var out, msg bytes.Buffer
-		argv := append([]string{b.opt.Tools.Rpmspec}, rpmConfig(b.opt.Arch)...)
+		argv := append([]string{b.opt.Tools.Rpmspec}, rpmConfig(s.target)...)
 		argv = append(argv, "-q", which, "--qf", format, top+"/SOURCES/"+s.name+".spec")
 		// rpmspec writes its answer and its complaints to different places; the sandbox joins them, so the marks decide.
 		err := sb.run(ctx, program{dir: dir, show: map[string]string{"SOURCES": s.dir}, argv: argv, out: &out})
@@ -131,6 +134,10 @@ func (b *Builder) parse(ctx context.Context, sb *sandbox, s *spec, work string, 
 			if r := toRelation(f); !strings.HasPrefix(r.name, "rpmlib(") {
 				s.buildRequires = append(s.buildRequires, r)
 			}
+		case "o":
+			s.exclusive = append(s.exclusive, f[1])
+		case "x":
+			s.exclude = append(s.exclude, f[1])
 		case "s":
 			s.sources = append(s.sources, f[1])
 		case "c":
@@ -236,26 +243,22 @@ func (s *spec) complaints(msg string) errs.List {
 	return bad
 }
 
-// scope is "noarch" when all packages are, else the architecture.
-func (s *spec) scope(arch string) string {
-	for _, p := range s.binaries {
-		if p.arch != "noarch" {
-			return arch
-		}
-	}
-	return "noarch"
+func (s *spec) isNoarch() bool {
+	return !slices.ContainsFunc(s.binaries, func(p binary) bool { return p.arch != "noarch" })
 }
 
-func (s *spec) key(scope string) distro.NumberKey {
-	return distro.NumberKey{Source: s.name, Version: distro.FormatEVR(s.epoch, s.version, ""), Arch: scope}
+func (s *spec) task() string { return s.name + "." + s.target.Scope }
+
+func (s *spec) key() distro.NumberKey {
+	return distro.NumberKey{Source: s.name, Version: distro.FormatEVR(s.epoch, s.version, ""), Arch: s.target.Scope}
 }
 
 // writeConfig makes a task's folder with rpm's configuration in it.
-func writeConfig(dir string, sb *sandbox, arch string, vars map[string]string) error {
+func writeConfig(dir string, sb *sandbox, t target, vars map[string]string, raw string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return errs.Wrap(err, "folder of a task")
 	}
-	for name, text := range map[string]string{"macros": macros(sb.top(dir), vars), "rpmrc": rpmrc(arch)} {
+	for name, text := range map[string]string{"macros": macros(sb.top(dir), vars, raw), "rpmrc": rpmrc(t)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return errs.Wrap(err, "configuration of rpm")
 		}

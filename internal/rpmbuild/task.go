@@ -185,7 +185,7 @@ func (r *run) build(ctx context.Context, t *task, number int, needs map[string]*
 		}
 	}
 	vars := merge(t.Vars, map[string]string{"slipway_number": fmt.Sprint(number)})
-	if err := writeConfig(work, r.sb, r.plan.Arch, vars); err != nil {
+	if err := writeConfig(work, r.sb, t.Target, vars, t.Macros); err != nil {
 		return nil, err
 	}
 	for _, d := range []string{"BUILD", "BUILDROOT", "RPMS", "sysroot"} {
@@ -203,7 +203,7 @@ func (r *run) build(ctx context.Context, t *task, number int, needs map[string]*
 			}
 		}
 	}
-	argv := append([]string{r.b.opt.Tools.Rpmbuild}, rpmConfig(r.plan.Arch)...)
+	argv := append([]string{r.b.opt.Tools.Rpmbuild}, rpmConfig(t.Target)...)
 	argv = append(argv, "--nodeps", "-bb", top+"/SOURCES/"+t.Key.Source+".spec")
 	p := program{dir: work, show: map[string]string{"SOURCES": r.path("inputs", t.Key.Source)}, argv: argv, out: log,
 		env: []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", t.Epoch), "SLIPWAY_TOP=" + r.sb.top(work)}}
@@ -235,6 +235,9 @@ func (r *run) take(t *task, number int, from, to string) (*marker, error) {
 		p, err := rpm.ReadFile(path)
 		if err != nil {
 			return nil, failure{errs.Wrap(err, "package %s", e.Name())}
+		}
+		if p.Arch != t.Target.Scope && p.Arch != "noarch" {
+			return nil, failure{errs.Ef(errs.Failed, "package %s is of the architecture %s, not of %s", e.Name(), p.Arch, t.Target.Scope)}
 		}
 		rec := distro.PackageRecord{Name: p.Name, Epoch: p.Epoch, Version: p.Version, Release: p.Release, Arch: p.Arch, Scope: p.Arch,
 			SourceName: t.Key.Source, File: e.Name(), Digest: p.Digest, Size: p.Size, HeaderDigest: p.HeaderDigest, Content: p.ContentDigest()}
