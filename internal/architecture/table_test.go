@@ -21,10 +21,12 @@ var levels = map[string]level{
 	"internal/errs":   core,
 	"examples":        core, // embedded files, no code
 
-	"internal/config": format,
-	"internal/rpm":    format,
-	"internal/rpmmd":  format,
+	"internal/config":  format,
+	"internal/imagefs": format,
+	"internal/rpm":     format,
+	"internal/rpmmd":   format,
 
+	"internal/compose":  adapter,
 	"internal/debian":   adapter,
 	"internal/dnf":      adapter,
 	"internal/flow":     adapter,
@@ -122,6 +124,7 @@ var testOnly = []string{
 // starts says which packages may start programs, and which ones.
 // "*" is any program: its name comes from the caller or from a test bed.
 var starts = map[string][]string{
+	"internal/compose":  {"mke2fs", "debugfs", "rpmdb", "unshare", "cat"},
 	"internal/layers":   {"git"},
 	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
