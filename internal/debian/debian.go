@@ -1,11 +1,16 @@
-// Package debian takes sources from the Debian packages that are installed on
-// this host: the runtime of a small distribution (a C library, a shell) need not
-// be built from nothing. It starts dpkg-query and reads the files that dpkg
-// lists; it downloads nothing.
+// Package debian takes sources from Debian: the runtime of a small distribution
+// (a C library, a shell, a kernel) need not be built from nothing.
 //
-// [Pack] makes a tar of a package's files, [Resolve] does so for all sources
-// that a layer wants and says, as pins, which versions they were. The bytes go
-// into a store, because tomorrow the host will have another version.
+//   - [Pack] makes a tar of the files of a package that is installed on this host.
+//   - [ResolveFor] does so for all sources that a layer wants, and downloads
+//     packages for any architecture with an apt state of its own: the host's apt
+//     is asked where the mirrors are and whom to trust, and is left as it is.
+//
+// Pins say which versions they were. The bytes go into a store, because tomorrow
+// the mirror will have another version. Downloads are kept by their sha256 in the
+// user's cache folder as well, so the next workspace needs no network.
+//
+// It starts dpkg, dpkg-query, apt-get and apt-cache.
 package debian
 
 import (
@@ -28,56 +33,124 @@ import (
 	"slipway/internal/errs"
 )
 
-// Wanted is a source that a spec wants: a tar of files of an installed package.
-// It has the fields of rpmbuild.Source, so one converts to the other.
+// Wanted is a source that a spec wants. It has the fields of rpmbuild.Source, so
+// one converts to the other.
 type Wanted struct {
-	Spec   string
-	Name   string   // of the tar
-	Debian string   // package
+	Spec string
+	Name string // of the file; {arch} is Debian's name of the architecture, {n} counts from the newest, 1
+
+	Debian string   // an installed package: a tar of its files
 	Paths  []string // globs, as in [Pack]
+
+	Deb     string   // a package to download, or a pattern of names; {arch} as above
+	Closure bool     // a tar of the package and all that it depends on
+	Without []string // patterns of packages that the closure stops at
+	Newest  int      // how many packages that the pattern fits; 0 is 1
+	Arches  []string // only for these, as rpm names them; none means all
 }
 
-// Resolve packs every source, hands the bytes to put (which keeps them and gives
-// their digest and size) and gives the pins, in the order of wanted. Packages
-// that are not installed are named all at once, and then nothing is put.
-func Resolve(ctx context.Context, wanted []Wanted, put func(io.Reader) (distro.Digest, int64, error)) ([]distro.SourcePin, error) {
-	var missing []string
-	versions := map[string]string{}
-	for _, w := range wanted {
-		if _, ok := versions[w.Debian]; ok {
+// Put keeps the bytes and gives their digest and size.
+type Put = func(io.Reader) (distro.Digest, int64, error)
+
+// Options say what to take sources for.
+type Options struct {
+	Arches []string // as rpm names them; none means this host's
+	Cache  string   // folder; "" means slipway in the user's cache folder
+
+	conf string // more of apt's configuration, for tests
+}
+
+// Missing is an architecture that not all sources can be had for, and why: the
+// boards that need it are to be left out, loudly.
+type Missing struct {
+	Arch string // as rpm names it
+	Err  error  // errs.Unavailable, with package and architecture
+}
+
+// Resolve is [ResolveFor] for this host's architecture, which must not be missing.
+func Resolve(ctx context.Context, wanted []Wanted, put Put) ([]distro.SourcePin, error) {
+	pins, missing, err := ResolveFor(ctx, wanted, Options{}, put)
+	if err == nil && len(missing) > 0 {
+		err = missing[0].Err
+	}
+	return pins, err
+}
+
+// ResolveFor takes every source, hands the bytes to put and gives the pins, in
+// the order of wanted. Installed packages that are not there are named all at
+// once, and then nothing is put. An architecture that a package cannot be
+// downloaded for has no pins at all and is in missing, once; any other trouble is
+// the error.
+func ResolveFor(ctx context.Context, wanted []Wanted, opt Options, put Put) (pins []distro.SourcePin, missing []Missing, err error) {
+	if len(opt.Arches) == 0 {
+		opt.Arches = []string{distro.HostArch()}
+	}
+	if err := allInstalled(ctx, wanted); err != nil {
+		return nil, nil, err
+	}
+	had, missing, err := downloadAll(ctx, wanted, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, w := range wanted {
+		if w.Deb == "" {
+			p, err := packInto(ctx, w, put)
+			if err != nil {
+				return nil, nil, err
+			}
+			pins = append(pins, p)
 			continue
 		}
+		for _, f := range had[i] {
+			p, err := f.put(ctx, w, put)
+			if err != nil {
+				return nil, nil, err
+			}
+			pins = append(pins, p)
+		}
+	}
+	return pins, missing, nil
+}
+
+// allInstalled names every package that is not.
+func allInstalled(ctx context.Context, wanted []Wanted) error {
+	var missing []string
+	seen := map[string]bool{"": true}
+	for _, w := range wanted {
+		if seen[w.Debian] {
+			continue
+		}
+		seen[w.Debian] = true
 		v, err := installed(ctx, w.Debian)
 		if errs.Is(err, errs.Unavailable) && v == "" && !errors.Is(err, exec.ErrNotFound) {
 			missing = append(missing, w.Debian)
 		} else if err != nil {
-			return nil, err
+			return err
 		}
-		versions[w.Debian] = v
 	}
-	if len(missing) > 0 {
-		sort.Strings(missing)
-		list := strings.Join(missing, " ")
-		return nil, errs.E(errs.Unavailable, "sources are taken from Debian packages that are not installed: "+list, errs.Hint("apt-get install "+list))
+	if len(missing) == 0 {
+		return nil
 	}
-	pins := make([]distro.SourcePin, 0, len(wanted))
-	for _, w := range wanted {
-		r, wr := io.Pipe()
-		version := make(chan string, 1)
-		go func() {
-			v, err := Pack(ctx, w.Debian, w.Paths, wr)
-			version <- v
-			wr.CloseWithError(err)
-		}()
-		digest, size, err := put(r)
-		r.CloseWithError(err) // so that Pack ends when put did not read all
-		v := <-version
-		if err != nil {
-			return nil, errs.Wrap(err, "source %s of spec %s", w.Name, w.Spec)
-		}
-		pins = append(pins, distro.SourcePin{Spec: w.Spec, Name: w.Name, Version: v, Origin: "debian:" + w.Debian + "=" + v, Digest: digest, Size: size})
+	sort.Strings(missing)
+	list := strings.Join(missing, " ")
+	return errs.E(errs.Unavailable, "sources are taken from Debian packages that are not installed: "+list, errs.Hint("apt-get install "+list))
+}
+
+func packInto(ctx context.Context, w Wanted, put Put) (distro.SourcePin, error) {
+	r, wr := io.Pipe()
+	version := make(chan string, 1)
+	go func() {
+		v, err := Pack(ctx, w.Debian, w.Paths, wr)
+		version <- v
+		wr.CloseWithError(err)
+	}()
+	digest, size, err := put(r)
+	r.CloseWithError(err) // so that Pack ends when put did not read all
+	v := <-version
+	if err != nil {
+		return distro.SourcePin{}, errs.Wrap(err, "source %s of spec %s", w.Name, w.Spec)
 	}
-	return pins, nil
+	return distro.SourcePin{Spec: w.Spec, Name: w.Name, Version: v, Origin: "debian:" + w.Debian + "=" + v, Digest: digest, Size: size}, nil
 }
 
 // Pack writes a tar of the files of an installed package and gives its version.

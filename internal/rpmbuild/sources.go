@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"sort"
@@ -23,9 +24,21 @@ import (
 // asks for it.
 type Source struct {
 	Spec   string   `json:"spec" yaml:"-"`
-	Name   string   `json:"name" yaml:"name"`     // file name, as in the spec's Source tag
-	Debian string   `json:"debian" yaml:"debian"` // an installed Debian package: a tar of its files
+	Name   string   `json:"name" yaml:"name"`               // file name, as in the spec's Source tag; {arch} is Debian's name of the architecture, {n} a number
+	Debian string   `json:"debian,omitempty" yaml:"debian"` // an installed Debian package: a tar of its files
 	Paths  []string `json:"paths,omitempty" yaml:"paths"`
+
+	Deb     string   `json:"deb,omitempty" yaml:"deb"`         // a Debian package to download; * in it stands for any text
+	Closure bool     `json:"closure,omitempty" yaml:"closure"` // a tar of it and of all that it depends on
+	Without []string `json:"without,omitempty" yaml:"without"` // packages that the closure stops at
+	Newest  int      `json:"newest,omitempty" yaml:"newest"`   // how many that deb fits, the newest as {n} 1
+	Arches  []string `json:"arches,omitempty" yaml:"arches"`   // only for these architectures, as rpm names them
+}
+
+// makes reports whether the source gives a file of that name.
+func (s Source) makes(name string) bool {
+	ok, _ := path.Match(strings.NewReplacer("{arch}", "*", "{n}", "[0-9]").Replace(s.Name), name)
+	return ok
 }
 
 // ReadSources gives what all specs of a layer want, by spec and name. All
@@ -58,7 +71,7 @@ func ReadSources(layerDir string) ([]Source, error) {
 
 func parseSources(spec string, data []byte) ([]Source, error) {
 	at := errs.At{File: "specs/" + spec + "/sources.yaml"}
-	const form = errs.Hint("- {name: busybox.tar, debian: busybox-static, paths: [/bin/busybox]}")
+	const form = errs.Hint("- {name: \"busybox-{arch}.deb\", deb: busybox-static}")
 	var list []Source
 	if err := yaml.Load(data, &list, yaml.WithKnownFields()); err != nil {
 		var le *yaml.LoadErrors
@@ -80,8 +93,10 @@ func parseSources(spec string, data []byte) ([]Source, error) {
 		switch {
 		case s.Name == "" || s.Name != filepath.Base(s.Name) || strings.HasPrefix(s.Name, "."):
 			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %d has the name %q, which is no plain file name", i+1, s.Name), at, form))
-		case s.Debian == "":
+		case s.Debian == "" && s.Deb == "":
 			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %s does not say where it comes from", s.Name), at, form))
+		case s.wrong() != "":
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %s %s", s.Name, s.wrong()), at, form))
 		case seen[s.Name]:
 			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("source %s is there twice", s.Name), at))
 		}
@@ -90,11 +105,52 @@ func parseSources(spec string, data []byte) ([]Source, error) {
 	return list, bad.Err()
 }
 
+var (
+	debName     = regexp.MustCompile(`^[a-z0-9{][a-z0-9+.*?{}-]*$`)
+	placeholder = regexp.MustCompile(`\{[^}]*\}?|\}`)
+)
+
+// wrong says what does not go together in a source.
+func (s Source) wrong() string {
+	holes := placeholder.FindAllString(s.Name+s.Deb, -1)
+	for _, h := range holes {
+		if h != "{arch}" && h != "{n}" {
+			return "has " + h + " in it; {arch} and {n} are known"
+		}
+	}
+	for _, a := range s.Arches {
+		if _, ok := distro.LookupArch(a); !ok {
+			return "is for the architecture " + a + "; known are " + strings.Join(distro.ArchNames(), ", ")
+		}
+	}
+	switch {
+	case s.Debian != "" && s.Deb != "":
+		return "comes from debian (installed here) and from deb (downloaded): choose one"
+	case s.Debian != "" && (s.Closure || len(s.Without) > 0 || s.Newest != 0 || len(s.Arches) > 0 || len(holes) > 0):
+		return "is taken from an installed package: closure, without, newest, arches, {arch} and {n} are for deb"
+	case s.Debian != "":
+		return ""
+	case !debName.MatchString(s.Deb) || strings.Contains(s.Deb, "{n}"):
+		return fmt.Sprintf("has the deb %q, which is no name of a Debian package", s.Deb)
+	case len(s.Paths) > 0:
+		return "has paths, which are for debian: a deb is taken whole"
+	case len(s.Without) > 0 && !s.Closure:
+		return "has without, which is for closure: true"
+	case s.Newest < 0 || s.Newest > 9:
+		return "has newest, which is from 1 to 9"
+	case s.Newest > 1 && !strings.Contains(s.Name, "{n}"):
+		return "has newest, so its name needs {n}"
+	case s.Newest > 1 && !strings.ContainsAny(s.Deb, "*?"):
+		return "has newest, so its deb needs a *"
+	}
+	return ""
+}
+
 // unknownKey is how the decoder says it, with a Go type in it.
 var unknownKey = regexp.MustCompile(`^field (.*) not found in type`)
 
 func nearKey(key string) errs.Hint {
-	if near := errs.Near(key, []string{"name", "debian", "paths"}); near != "" {
+	if near := errs.Near(key, []string{"name", "debian", "paths", "deb", "closure", "without", "newest", "arches"}); near != "" {
 		return errs.Hintf("did you mean %q?", near)
 	}
 	return ""

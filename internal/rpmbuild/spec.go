@@ -208,7 +208,7 @@ func (s *spec) check() errs.List {
 	for _, src := range s.sources {
 		if _, ok := s.sums[src]; !ok {
 			hint := errs.Hintf("put it beside the spec, or name it in specs/%s/sources.yaml", s.name)
-			if slices.ContainsFunc(s.wanted, func(w Source) bool { return w.Name == src }) {
+			if slices.ContainsFunc(s.wanted, func(w Source) bool { return w.makes(src) }) {
 				hint = "its sources.yaml wants it, but sources.lock does not pin it"
 			} else if near := errs.Near(src, have); near != "" {
 				hint = errs.Hintf("did you mean %q?", near)
