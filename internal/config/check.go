@@ -17,7 +17,7 @@ func (d *Definition) check() {
 	d.checkBuilder()
 	d.checkLayers()
 	d.checkBoards()
-	d.unique("targets", "target", d.Targets)
+	d.doc.unique("targets", "target", d.Targets)
 	d.checkPublish()
 	d.checkGate()
 	d.checkSecurity()
@@ -33,11 +33,11 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // unique finds names that a list has twice.
-func (d *Definition) unique(path, what string, names []string) {
+func (d *document) unique(path, what string, names []string) {
 	seen := map[string]bool{}
 	for i, n := range names {
 		if n != "" && seen[n] {
-			d.doc.at(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s %s is here twice", what, n), "")
+			d.at(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%s %s is here twice", what, n), "")
 		}
 		seen[n] = true
 	}
@@ -73,7 +73,7 @@ func (d *Definition) checkBuilder() {
 	if b.Kind == RPMBuild && len(b.Arches) == 0 {
 		d.doc.at("builder.arches", "builder.arches is empty", "name one, or leave the key out: [x86_64]")
 	}
-	d.unique("builder.arches", "architecture", b.Arches)
+	d.doc.unique("builder.arches", "architecture", b.Arches)
 }
 
 func (d *Definition) checkLayers() {
@@ -90,7 +90,7 @@ func (d *Definition) checkLayers() {
 		}
 		names[c.Name] = true
 		d.layerList(p+".layers", c.Layers, seen)
-		d.unique(p+".targets", "target", c.Targets)
+		d.doc.unique(p+".targets", "target", c.Targets)
 		if len(c.Layers) == 0 && len(c.Targets) == 0 {
 			d.doc.at(p, fmt.Sprintf("component %s adds nothing", c.Name), "give it layers or targets")
 		}
@@ -172,7 +172,7 @@ func (d *Definition) checkBoards() {
 			d.doc.at(p+".name", fmt.Sprintf("board %s is here twice", b.Name), "")
 		}
 		seen[b.Name] = true
-		d.unique(p+".images", "image", b.Images)
+		d.doc.unique(p+".images", "image", b.Images)
 		// Both are scopes of feeds, in one folder.
 		if b.Name != "" && slices.Contains(d.Builder.Arches, b.Name) {
 			d.doc.at(p+".name", fmt.Sprintf("board %s has the name of an architecture", b.Name), "each has its own feed: choose another name")
@@ -193,7 +193,7 @@ func (d *Definition) checkPublish() {
 			d.doc.at(fmt.Sprintf("publish.public[%d]", i), msg, hint)
 		}
 	}
-	d.unique("publish.public", "class", names)
+	d.doc.unique("publish.public", "class", names)
 	for i, x := range d.Publish.Exclude {
 		p := fmt.Sprintf("publish.exclude[%d]", i)
 		if x == (Exclude{}) && d.doc.values[p] != nil && len(d.doc.values[p].Content) == 0 {

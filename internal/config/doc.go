@@ -17,6 +17,8 @@
 // one value to judge is in check.go.
 //
 // docs/slipway-yaml.md describes the keys for users. The YAML library is used
-// in parse.go and decode.go only. images/*.yaml and boards/*.yaml are not read
-// yet.
+// in parse.go and decode.go only.
+//
+// A layer's boards/*.yaml ([BoardFile]) and images/*.yaml ([ImageFile]) are read
+// by the same rules.
 package config

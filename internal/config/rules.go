@@ -44,6 +44,7 @@ var rules = map[string]rule{
 	"contact":  pattern("a contact", `^([^@\s:/]+@[^@\s:/]+|https://\S+)$`, "a mail address or an https address: security@example.org"),
 	"url": {what: "an address of a feed", form: "http, https or file, without user, query or fragment: https://feeds.example.org/halyard",
 		pattern: regexp.MustCompile(`^(https?://[^/\s]|file:///)[^\s]*$`), also: feedURL},
+	"size":   pattern("a size", `^[1-9][0-9]{0,5}[MG]$`, "a whole number and M or G: 96M, 2G"),
 	"listen": pattern("an address to listen on", `^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}$`, "host:port: 127.0.0.1:8080"),
 }
 
