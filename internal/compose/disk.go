@@ -33,16 +33,12 @@ const (
 	mebibyte  = 1 << 20
 )
 
-// mkfsConf replaces the host's /etc/mke2fs.conf, which would decide features,
-// and the sizes of blocks and inodes, by the distribution that the host has.
+// mkfsConf replaces the host's /etc/mke2fs.conf, which would decide the
+// features by the distribution that the host has.
 const mkfsConf = `[defaults]
 	base_features = sparse_super,filetype,resize_inode,dir_index,ext_attr
 	default_mntopts = acl,user_xattr
 	enable_periodic_fsck = 0
-	blocksize = 4096
-	inode_size = 256
-	inode_ratio = 16384
-	reserved_ratio = 1.0
 [fs_types]
 	ext4 = {
 		features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
@@ -174,7 +170,7 @@ func (o DiskOptions) format(ctx context.Context, root string, f *os.File, n need
 	size := o.Size - 2*imagefs.TableSpace
 	_, err = command{mapped: true,
 		env: []string{"MKE2FS_CONFIG=" + conf.Name(), o.fakeTime()},
-		args: []string{"mke2fs", "-q", "-F", "-t", "ext4", "-U", o.guid("file system").String(), "-L", o.Label, "-N", fmt.Sprint(n.count(size)),
+		args: []string{"mke2fs", "-q", "-F", "-t", "ext4", "-b", fmt.Sprint(blockSize), "-I", "256", "-m", "1", "-U", o.guid("file system").String(), "-L", o.Label, "-N", fmt.Sprint(n.count(size)),
 			"-E", fmt.Sprintf("offset=%d,hash_seed=%s,root_owner=0:0,nodiscard,lazy_itable_init=0,lazy_journal_init=0", imagefs.TableSpace, o.guid("hash")),
 			"-d", root, f.Name(), fmt.Sprint(size / blockSize)},
 	}.run(ctx)

@@ -173,7 +173,10 @@ func (img *Image) walk(op, name string, follow bool) (node, error) {
 		return node{}, err
 	}
 	stack, todo := []node{{".", root}}, strings.Split(name, "/")
-	for links := 0; len(todo) > 0; {
+	for links, steps := 0, 0; len(todo) > 0; {
+		if steps++; steps > 4096 {
+			return node{}, damaged("%s: symbolic links make the path too long", name)
+		}
 		c := todo[0]
 		todo = todo[1:]
 		top := stack[len(stack)-1]

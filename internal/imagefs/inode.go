@@ -132,7 +132,8 @@ func (v *volume) node(in *Inode, b []byte, depth int, nodes *int) error {
 		depth = here
 	}
 	*nodes++
-	if binary.LittleEndian.Uint16(b) != 0xf30a || here != depth || depth > 5 || 12+entries*12 > len(b) || *nodes > maxExtents {
+	// Every node but the root fills a block: more nodes than blocks are a circle.
+	if binary.LittleEndian.Uint16(b) != 0xf30a || here != depth || depth > 5 || 12+entries*12 > len(b) || uint64(*nodes) > v.blocks || *nodes > maxExtents {
 		return damaged("inode %d: its extent tree is damaged", in.Number)
 	}
 	for i := range entries {
@@ -157,7 +158,7 @@ func (v *volume) node(in *Inode, b []byte, depth int, nodes *int) error {
 		if n := len(in.extents); n > 0 {
 			next = in.extents[n-1].first + in.extents[n-1].count
 		}
-		if x.count == 0 || x.first < next || x.start >= v.blocks || x.count > v.blocks-x.start || len(in.extents) >= maxExtents {
+		if x.count == 0 || x.first < next || x.start >= v.blocks || x.count > v.blocks-x.start || uint64(len(in.extents)) >= v.blocks || len(in.extents) >= maxExtents {
 			return damaged("inode %d: extent of %d blocks at block %d of %d", in.Number, x.count, x.start, v.blocks)
 		}
 		in.extents = append(in.extents, x)
