@@ -69,8 +69,8 @@ func (r *reader) one(ctx context.Context, s *spec) ([]*spec, errs.List) {
 		return rest, bad
 	}
 	first.target = noarch
-	if m := usesArch.FindString(s.code()); m != "" {
-		return nil, errs.List{errs.E(errs.Invalid, m+" in a noarch spec: its packages would differ between architectures", s.find(usesArch.String()), errs.Hint("take BuildArch: noarch out"))}
+	if m := usesArch.FindStringSubmatch(s.code()); m != nil {
+		return nil, errs.List{errs.E(errs.Invalid, "%{slipway_"+m[1]+"} in a noarch spec: its packages would differ between architectures", s.find(usesArch.String()), errs.Hint("take BuildArch: noarch out"))}
 	}
 	return []*spec{first}, nil
 }

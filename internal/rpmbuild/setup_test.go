@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for tool, pkg := range map[string]string{"rpmbuild": "rpm", "bwrap": "bubblewrap", "gcc": "gcc"} {
+	for tool, pkg := range map[string]string{"rpmbuild": "rpm", "bwrap": "bubblewrap", "gcc": "gcc", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			fmt.Fprintf(os.Stderr, "these tests start %s: apt-get install %s\n", tool, pkg)
 			os.Exit(1)
