@@ -195,7 +195,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 			fresh = append(fresh, p)
 		}
 	}
-	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Base: feed.Newest(published),
+	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Brought: b.Packages, Base: feed.Newest(published),
 		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, append([]string{candidateKey}, production...)),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
 	from, err := w.side(ctx, string(b.Base))
