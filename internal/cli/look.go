@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -234,7 +235,17 @@ func (a *app) verifyCmd() *cobra.Command {
 			} else {
 				t.Done(fmt.Sprintf("%d packages", r.Packages))
 			}
-			if err := a.print(r, func(out io.Writer) {
+			var denied error
+			result := struct {
+				*feed.Report
+				Error json.RawMessage `json:"error,omitempty"`
+			}{Report: r}
+			if len(r.Findings) > 0 {
+				denied = errs.E(errs.Denied, fmt.Sprintf("the publication is not what was signed: %d findings", len(r.Findings)),
+					errs.Hint("restore the named files from a mirror or with slipway restore; published bytes never change"))
+				result.Error = ui.ErrorJSON(denied)
+			}
+			if err := a.print(result, func(out io.Writer) {
 				for _, f := range r.Findings {
 					fmt.Fprintln(out, f)
 				}
@@ -244,11 +255,10 @@ func (a *app) verifyCmd() *cobra.Command {
 			}); err != nil {
 				return err
 			}
-			if len(r.Findings) > 0 {
-				return errs.E(errs.Denied, fmt.Sprintf("the publication is not what was signed: %d findings", len(r.Findings)),
-					errs.Hint("restore the named files from a mirror or with slipway restore; published bytes never change"))
+			if denied != nil && a.json {
+				return quietly{denied}
 			}
-			return nil
+			return denied
 		}}
 	c.Flags().StringArrayVar(&keys, "key", nil, "a public key that you trust (repeat)")
 	c.Flags().StringVar(&series, "series", "", "the series")
