@@ -425,19 +425,14 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 	for _, a := range arts {
 		have[a.Name] = true
 	}
-	logs := filepath.Join(w.work(b.ID), "build", "logs")
-	entries, _ := os.ReadDir(logs)
+	entries, _ := os.ReadDir(w.liveLogs(b.ID))
 	for _, e := range entries {
 		name := e.Name()
 		if have[name] || e.IsDir() {
 			continue
 		}
-		class := distro.TaskLog
-		if name == "console.log" {
-			class = distro.ConsoleLog
-		}
-		if d, size, err := store.PutFile(ctx, w.Blobs, filepath.Join(logs, name)); err == nil {
-			arts = append(arts, distro.Artifact{Class: class, Name: name, Digest: d, Size: size})
+		if d, size, err := store.PutFile(ctx, w.Blobs, filepath.Join(w.liveLogs(b.ID), name)); err == nil {
+			arts = append(arts, distro.Artifact{Class: logClass(name), Name: name, Digest: d, Size: size})
 		}
 	}
 	var sources []string

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -187,8 +189,19 @@ type LogEntry struct {
 }
 
 // Logs lists a build's logs: console, tasks, and the transcripts of its tests.
+// Of a build that runs, or was cut off, they are the files as they are now,
+// without a digest.
 func (w *Workspace) Logs(b Build) []LogEntry {
 	var out []LogEntry
+	if len(b.Artifacts) == 0 {
+		entries, _ := os.ReadDir(w.liveLogs(b.ID)) // none yet is no error
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+				out = append(out, LogEntry{Class: logClass(e.Name()), Name: e.Name(), Size: info.Size()})
+			}
+		}
+		return out
+	}
 	add := func(as []distro.Artifact) {
 		for _, a := range as {
 			if a.Class == distro.TaskLog || a.Class == distro.ConsoleLog {
@@ -203,12 +216,31 @@ func (w *Workspace) Logs(b Build) []LogEntry {
 	return out
 }
 
+// liveLogs is where the builder writes its logs.
+func (w *Workspace) liveLogs(id distro.BuildID) string {
+	return filepath.Join(w.work(id), "build", "logs")
+}
+
+func logClass(name string) distro.Class {
+	if name == "console.log" {
+		return distro.ConsoleLog
+	}
+	return distro.TaskLog
+}
+
 // Log opens one log: by its name, with or without ".log"; "" gives the console.
 func (w *Workspace) Log(ctx context.Context, b Build, task string) (io.ReadCloser, error) {
 	var names []string
 	for _, l := range w.Logs(b) {
 		base := strings.TrimSuffix(l.Name, ".log")
 		if l.Name == task || base == task || task == "" && l.Class == distro.ConsoleLog {
+			if l.Digest == "" {
+				f, err := os.Open(filepath.Join(w.liveLogs(b.ID), l.Name))
+				if err != nil {
+					return nil, errs.E(errs.Unavailable, "log "+l.Name+" of "+string(b.ID), err)
+				}
+				return f, nil
+			}
 			f, err := w.Blobs.Open(ctx, l.Digest)
 			return f, errs.Wrap(err, "log %s of %s", l.Name, b.ID)
 		}
