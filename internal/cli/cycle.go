@@ -182,7 +182,7 @@ func (a *app) waiveCmd() *cobra.Command {
 			if err != nil {
 				return errs.E(errs.Invalid, fmt.Sprintf("--expires %q is no date", expires), errs.Hint("--expires 2027-01-31"))
 			}
-			if by == "" || because == "" {
+			if strings.TrimSpace(by) == "" || strings.TrimSpace(because) == "" {
 				return errs.E(errs.Invalid, "a waiver needs a name and a reason", errs.Hint("--by NAME --because TEXT"))
 			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
@@ -230,7 +230,7 @@ func (a *app) rejectCmd() *cobra.Command {
 					return err
 				}
 				return a.print(b, func(out io.Writer) {
-					fmt.Fprintf(out, "candidate %s rejected: %s\nnext: mend it, commit, slipway build\n", b.ID.Candidate(), because)
+					fmt.Fprintf(out, "candidate %s rejected: %s\nnext: mend it, commit, slipway build\n", b.ID.Candidate(), b.Candidate.Rejection.Because)
 				})
 			})
 		}}
@@ -265,7 +265,7 @@ func (a *app) runCmd() *cobra.Command {
 	c := &cobra.Command{Use: "run", Short: "build and test; with --yes approve and publish when the gate is green", Args: cobra.NoArgs,
 		Example: "  slipway run\n  slipway run --yes --by \"Ada Byron\"",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if yes && by == "" {
+			if yes && strings.TrimSpace(by) == "" {
 				return errs.E(errs.Invalid, "an approval needs a name", errs.Hint("slipway run --yes --by \"Your Name\""))
 			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {

@@ -107,14 +107,18 @@ func load(dir string) (*config.Definition, *config.Settings, error) {
 	path := filepath.Join(dir, "slipway.yaml")
 	def, err := config.LoadDefinition(path)
 	if errs.Is(err, errs.NotFound) {
-		return nil, nil, errs.E(errs.NotFound, fmt.Sprintf("%s is no workspace: it has no slipway.yaml", dir),
-			errs.Hint("slipway init DIR --example halyard makes one; --dir names another"))
+		return nil, nil, noWorkspace(dir)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	settings, err := config.LoadSettings(filepath.Join(dir, "settings.yaml"), dir)
 	return def, settings, err
+}
+
+func noWorkspace(dir string) error {
+	return errs.E(errs.NotFound, fmt.Sprintf("%s is no workspace: it has no slipway.yaml", dir),
+		errs.Hint("slipway init DIR --example halyard makes one; --dir names another"))
 }
 
 // talk joins the cycle's talk to the printer.
@@ -153,18 +157,14 @@ func publicKeys(dir string) (map[string][]byte, error) {
 	return out, nil
 }
 
-func readKeys(files []string) ([]*sign.Public, error) {
-	var out []*sign.Public
-	for _, f := range files {
+func readFiles(names []string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for _, f := range names {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			return nil, errs.E(errs.NotFound, "public key "+f, err)
 		}
-		k, err := sign.ParsePublic(b)
-		if err != nil {
-			return nil, errs.Wrap(err, "public key %s", f)
-		}
-		out = append(out, k...)
+		out[f] = b
 	}
 	return out, nil
 }

@@ -425,13 +425,12 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 	for _, a := range arts {
 		have[a.Name] = true
 	}
-	entries, _ := os.ReadDir(w.liveLogs(b.ID))
-	for _, e := range entries {
-		name := e.Name()
-		if have[name] || e.IsDir() {
+	for _, path := range w.liveLogs(b.ID) {
+		name := filepath.Base(path)
+		if have[name] {
 			continue
 		}
-		if d, size, err := store.PutFile(ctx, w.Blobs, filepath.Join(w.liveLogs(b.ID), name)); err == nil {
+		if d, size, err := store.PutFile(ctx, w.Blobs, path); err == nil {
 			arts = append(arts, distro.Artifact{Class: logClass(name), Name: name, Digest: d, Size: size})
 		}
 	}

@@ -24,10 +24,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	defer lock.Release()
 	r, err := w.Release(ctx, v)
 	if err != nil {
-		if b, berr := w.Build(ctx, ""); berr == nil && b.Version == v {
-			return r, errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved", v), errs.Hintf("slipway approve %s --by NAME", b.ID.Candidate()))
-		}
-		return r, err
+		return r, w.notApproved(ctx, v, err)
 	}
 	if r.Status == distro.Published {
 		return r, nil
@@ -52,6 +49,29 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, errs.E(errs.KindOf(err), fmt.Sprintf("release %s could not be published", v), err, errs.Hintf("clients see what was there before; slipway publish %s goes on when the cause is gone", v))
 	}
 	return w.Release(ctx, v)
+}
+
+// notApproved says what a version that is no release yet waits for.
+func (w *Workspace) notApproved(ctx context.Context, v distro.Version, missing error) error {
+	builds, err := w.Builds(ctx)
+	if err != nil || !errs.Is(missing, errs.NotFound) {
+		return missing
+	}
+	known := false
+	for i := len(builds) - 1; i >= 0; i-- {
+		b := builds[i]
+		if b.Version != v {
+			continue
+		}
+		known = true
+		if bs, next, err := w.describe(ctx, b); err == nil && next != "" {
+			return errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved: %s is %s", v, b.ID.Candidate(), bs.Status), errs.Hint(next))
+		}
+	}
+	if known {
+		return errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved, and no candidate of it is left", v), errs.Hintf("slipway build --for %s", v))
+	}
+	return missing
 }
 
 func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, in string) []flow.Step {

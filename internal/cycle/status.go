@@ -115,6 +115,9 @@ func (w *Workspace) describe(ctx context.Context, b Build) (BuildStatus, string,
 				bs.Step = s.Name
 			}
 		}
+		if bs.Status == distro.Running {
+			next = "slipway log " + string(b.ID) + ", while it runs"
+		}
 		if bs.Status == distro.Lost {
 			bs.Why = "its process is gone"
 			if bs.Step != "" {
@@ -194,10 +197,9 @@ type LogEntry struct {
 func (w *Workspace) Logs(b Build) []LogEntry {
 	var out []LogEntry
 	if len(b.Artifacts) == 0 {
-		entries, _ := os.ReadDir(w.liveLogs(b.ID)) // none yet is no error
-		for _, e := range entries {
-			if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-				out = append(out, LogEntry{Class: logClass(e.Name()), Name: e.Name(), Size: info.Size()})
+		for _, path := range w.liveLogs(b.ID) {
+			if info, err := os.Stat(path); err == nil {
+				out = append(out, LogEntry{Class: logClass(path), Name: filepath.Base(path), Size: info.Size()})
 			}
 		}
 		return out
@@ -216,13 +218,20 @@ func (w *Workspace) Logs(b Build) []LogEntry {
 	return out
 }
 
-// liveLogs is where the builder writes its logs.
-func (w *Workspace) liveLogs(id distro.BuildID) string {
-	return filepath.Join(w.work(id), "build", "logs")
+// liveLogs gives the paths of the logs that the builder writes, the console's
+// first; none yet is no error.
+func (w *Workspace) liveLogs(id distro.BuildID) []string {
+	dir := filepath.Join(w.work(id), "build")
+	var out []string
+	for _, pattern := range []string{"console.log", "logs/*.log"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are sound
+		out = append(out, found...)
+	}
+	return out
 }
 
-func logClass(name string) distro.Class {
-	if name == "console.log" {
+func logClass(path string) distro.Class {
+	if filepath.Base(path) == "console.log" {
 		return distro.ConsoleLog
 	}
 	return distro.TaskLog
@@ -235,11 +244,15 @@ func (w *Workspace) Log(ctx context.Context, b Build, task string) (io.ReadClose
 		base := strings.TrimSuffix(l.Name, ".log")
 		if l.Name == task || base == task || task == "" && l.Class == distro.ConsoleLog {
 			if l.Digest == "" {
-				f, err := os.Open(filepath.Join(w.liveLogs(b.ID), l.Name))
-				if err != nil {
-					return nil, errs.E(errs.Unavailable, "log "+l.Name+" of "+string(b.ID), err)
+				for _, path := range w.liveLogs(b.ID) {
+					if filepath.Base(path) == l.Name {
+						f, err := os.Open(path)
+						if err != nil {
+							return nil, errs.E(errs.Unavailable, "log "+l.Name+" of "+string(b.ID), err)
+						}
+						return f, nil
+					}
 				}
-				return f, nil
 			}
 			f, err := w.Blobs.Open(ctx, l.Digest)
 			return f, errs.Wrap(err, "log %s of %s", l.Name, b.ID)

@@ -69,7 +69,7 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 		}
 	}
 	tell(distro.BuildEvent{Type: "plan", Text: fmt.Sprintf("%d tasks, sandbox %s", len(p.Tasks), sb)})
-	return errs.Wrap(r.all(ctx, tell), "build %s", p.Build)
+	return r.all(ctx, tell)
 }
 
 func readPlan(dir string) (*plan, error) {
