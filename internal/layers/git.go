@@ -154,7 +154,8 @@ func quote(s string) string {
 }
 
 // replace makes path out of what fill leaves at the temporary path beside it:
-// whole, or not at all. path must not be there, or be an empty folder.
+// whole, or not at all. path must not be there, or be an empty folder; an empty
+// folder stays the same one (a shell may stand in it) and is filled entry by entry.
 func replace(path string, fill func(tmp string) error) error {
 	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
 		return errs.E(errs.Conflict, path+" is not empty", errs.Hint("choose another folder, or remove this one"))
@@ -171,8 +172,20 @@ func replace(path string, fill func(tmp string) error) error {
 	if err := fill(inner); err != nil {
 		return err
 	}
-	if err := os.Rename(inner, path); err != nil {
-		return errs.E(errs.Unavailable, "make "+path, err)
+	if _, err := os.Lstat(path); err != nil {
+		if err := os.Rename(inner, path); err != nil {
+			return errs.E(errs.Unavailable, "make "+path, err)
+		}
+		return nil
+	}
+	entries, err := os.ReadDir(inner)
+	for _, e := range entries {
+		if err == nil {
+			err = os.Rename(filepath.Join(inner, e.Name()), filepath.Join(path, e.Name()))
+		}
+	}
+	if err != nil {
+		return errs.E(errs.Unavailable, "fill "+path, err)
 	}
 	return nil
 }
