@@ -3,7 +3,10 @@ package cycle
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,11 +50,12 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 	numbers.base = b.Base
 	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder))
 	resume := errs.Hint("slipway build goes on where it stopped")
+	var damaged damagedPublication
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return b, errs.E(errs.Interrupted, fmt.Sprintf("build %s was stopped", b.ID), resume)
-	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Locked):
+	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Locked), errors.As(err, &damaged):
 		// The machine's fault, not the revision's: nothing is decided, the cure and the same command finish it.
 		return b, errs.E(errs.KindOf(err), fmt.Sprintf("build %s could not go on", b.ID), err, resume)
 	default:
@@ -349,13 +353,7 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 		if _, err := tree.Stat(ctx, name); err == nil {
 			continue
 		}
-		f, err := w.Tree.Open(ctx, name)
-		if err != nil {
-			return "", errs.Wrap(err, "published package %s", r.NEVRA())
-		}
-		err = tree.Create(ctx, name, f)
-		f.Close()
-		if err != nil {
+		if err := w.copyPublished(ctx, tree, name, r); err != nil {
 			return "", err
 		}
 	}
@@ -377,6 +375,31 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	return fmt.Sprintf("%d packages in %d feeds", len(index), len(feed.Scopes(w.scopes(), index))), err
 }
 
+// damagedPublication is a published file that is gone or was changed: no fault of
+// the revision, so the build can go on when the file is back.
+type damagedPublication struct{ error }
+
+func (d damagedPublication) Unwrap() error { return d.error }
+
+// copyPublished copies a published package into the candidate's feed; bytes that
+// are not those of the release would only be found by dnf, in its own words.
+func (w *Workspace) copyPublished(ctx context.Context, to store.Tree, name string, r distro.PackageRecord) error {
+	hint := errs.Hint("slipway verify names every damaged file; bring it back from a mirror or a backup")
+	f, err := w.Tree.Open(ctx, name)
+	if err != nil {
+		return damagedPublication{errs.E(errs.KindOf(err), "published package "+r.NEVRA(), err, hint)}
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if err := to.Create(ctx, name, io.TeeReader(f, hash)); err != nil {
+		return err
+	}
+	if got := distro.DigestFromSum(hash.Sum(nil)); got != r.Digest {
+		return damagedPublication{errs.E(errs.Denied, fmt.Sprintf("published package %s was changed on disk: %s is %s, published was %s", r.NEVRA(), name, got.Short(), r.Digest.Short()), hint)}
+	}
+	return nil
+}
+
 func (w *Workspace) candidateDir(id distro.BuildID) string { return filepath.Join(w.work(id), "feed") }
 
 // addPackages signs the new packages of a build into a publisher's pool.
@@ -390,6 +413,17 @@ func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build,
 		f, err := w.Blobs.Open(ctx, r.Digest)
 		if err != nil {
 			return nil, errs.Wrap(err, "package %s of %s", r.File, b.ID)
+		}
+		// The header's digest, which signing checks, says nothing of the payload.
+		got, err := store.Hash(io.NewSectionReader(f, 0, f.Size()))
+		if err != nil {
+			f.Close()
+			return nil, errs.E(errs.Unavailable, fmt.Sprintf("read package %s of %s", r.File, b.ID), err)
+		}
+		if got != r.Digest {
+			f.Close()
+			return nil, errs.E(errs.Denied, fmt.Sprintf("package %s of %s was changed in the artifact store: it is %s, collected was %s", r.File, b.ID, got.Short(), r.Digest.Short()),
+				errs.Hintf("bring %s of the store back from a backup; a candidate that is not approved can be rejected and built again", r.Digest))
 		}
 		signed, err := p.AddPackage(ctx, r, f, f.Size(), date)
 		f.Close()
