@@ -31,6 +31,9 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 		return Build{}, err
 	}
 	defer lock.Release()
+	if err := w.oneSeries(ctx); err != nil {
+		return Build{}, err
+	}
 	numbers := &numbers{w: w}
 	builder, err := w.Builder(numbers)
 	if err != nil {
@@ -62,6 +65,22 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 		return b, w.fail(ctx, b, err)
 	}
 	return w.Build(ctx, string(b.ID))
+}
+
+// oneSeries refuses a definition that speaks of another series than the builds
+// here: versions, numbers and files of two would mix.
+func (w *Workspace) oneSeries(ctx context.Context) error {
+	all, err := w.Builds(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		if b.Series != w.Definition.Series.Name || b.Revision.Distribution != w.Definition.Distribution {
+			return errs.E(errs.Conflict, fmt.Sprintf("this workspace holds builds of %s, series %s, and slipway.yaml now says %s, series %s", b.Revision.Distribution, b.Series,
+				w.Definition.Distribution, w.Definition.Series.Name), errs.Hint("a series has a workspace of its own: name the old one again here, and build the new one in another folder"))
+		}
+	}
+	return nil
 }
 
 // reserve finds the build to resume, or reserves a version and begins a new one.

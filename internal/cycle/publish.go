@@ -97,6 +97,10 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err := p.Conflicts(ctx, fresh); err != nil {
 				return "", err
 			}
+			// Before any signature: with keys other than the published ones nothing is signed.
+			if err := p.WriteKeys(ctx); err != nil {
+				return "", err
+			}
 			signed, err := w.addPackages(ctx, p, b, fresh, &b)
 			if err != nil {
 				return "", err
@@ -116,9 +120,6 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
-				return "", err
-			}
-			if err := p.WriteKeys(ctx); err != nil {
 				return "", err
 			}
 			_, err = p.WriteSnapshot(ctx, e)
