@@ -116,7 +116,7 @@ func (p program) explain(ctx context.Context, args []string, talk string, err er
 			errs.Hintf("git config --global --add safe.directory %s", quote(dir)), errs.Hint("or run slipway as the user that it belongs to"))
 	case strings.Contains(talk, "not a git repository"):
 		return errs.E(errs.Invalid, fmt.Sprintf("%s is not in a git repository", p.dir),
-			errs.Hintf(`git -C %s init && git add -A && git commit -m "first"`, quote(p.dir)), &gitError{talk})
+			errs.Hintf(`cd %s && git init && git add -A && git commit -m "first"`, quote(p.dir)), &gitError{talk})
 	case strings.Contains(talk, "must be run in a work tree"):
 		return errs.E(errs.Invalid, p.dir+" is in no work tree of git", errs.Hint("a layer lies beside the folder .git"))
 	case strings.Contains(talk, "No space left on device"):
