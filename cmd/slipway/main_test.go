@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -18,19 +19,24 @@ func slipway(args ...string) int {
 
 func TestMain(m *testing.M) {
 	crashtest.Main(crashWork)
-	// The keys of the crash tests lie in a configuration folder of their own.
-	config, err := os.MkdirTemp("", "slipway-test-")
-	if err != nil {
-		panic(err)
+	// A script starts this binary again under the name slipway: that one has the script's environment.
+	if filepath.Base(os.Args[0]) != "slipway" {
+		// The keys of the crash tests, and of the scripts' template, lie in a configuration folder of their own.
+		config, err := os.MkdirTemp("", "slipway-test-")
+		if err != nil {
+			panic(err)
+		}
+		os.Setenv("XDG_CONFIG_HOME", config)
 	}
-	os.Setenv("XDG_CONFIG_HOME", config)
-	testscript.Main(m, map[string]func(){"slipway": func() { os.Exit(slipway(os.Args[1:]...)) }})
+	testscript.Main(m, map[string]func(){"slipway": main})
 }
 
 // TestScript runs testdata/script: the program as a person uses it. Each script
-// has a home of its own, so keys are made by the script.
+// has a home of its own; scriptCommands says what it can do beside running
+// programs.
 func TestScript(t *testing.T) {
 	t.Parallel()
+	templates := newTemplates(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -39,24 +45,20 @@ func TestScript(t *testing.T) {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
 			env.Setenv("GIT_CONFIG_GLOBAL", filepath.Join(home, "gitconfig"))
 			env.Setenv("NO_COLOR", "1")
+			program, err := exec.LookPath("slipway")
+			if err != nil {
+				return err
+			}
+			env.Setenv("BIN", filepath.Dir(program))
+			env.Setenv("MOUNTS", "-rm") // unshare's flags for mounts of one's own
+			if os.Geteuid() == 0 {
+				env.Setenv("MOUNTS", "-m")
+			}
 			if err := os.MkdirAll(home, 0o755); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exitcode": exitcode,
-		},
+		Cmds: scriptCommands(templates),
 	})
-}
-
-// exitcode WANT COMMAND...: run a command and compare its exit code.
-func exitcode(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exitcode WANT COMMAND...")
-	}
-	err := ts.Exec("sh", append([]string{"-c", `want=$1; shift; "$@"; got=$?; [ $got = $want ] || { echo "exit code $got, want $want" >&2; exit 1; }`, "sh"}, args...)...)
-	if err != nil {
-		ts.Fatalf("%v", err)
-	}
 }

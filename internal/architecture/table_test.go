@@ -48,6 +48,7 @@ var levels = map[string]level{
 	"internal/web": delivery,
 
 	"internal/architecture": support,
+	"internal/benchtool":    support,
 	"internal/doctest":      support,
 	"internal/crashtest":    support,
 	"scripts":               support,
@@ -100,7 +101,7 @@ var owners = map[string][]string{
 	"github.com/ProtonMail/go-crypto":          {"internal/sign"},
 	"go.yaml.in/yaml/v4":                       {"internal/config", "internal/rpmbuild"}, // rpmbuild: sources.yaml of a layer
 	"github.com/invopop/jsonschema":            {"internal/config"},
-	"github.com/vbauerster/mpb/v8":             {"internal/ui"},
+	"golang.org/x/sys":                         {"internal/ui"},
 	"github.com/spf13/cobra":                   {"internal/cli"},
 	"github.com/spf13/pflag":                   {"internal/cli"},
 	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd"},

@@ -68,12 +68,15 @@ type Origin struct {
 }
 
 // Bed is what checks work with. Packages lists all that the candidate's feed
-// offers, kept packages included; records of source packages are ignored.
+// offers, kept packages included; Brought lists what the build itself brings, new
+// or kept, also what the feed does not offer because a newer version is published
+// (nil: all of Packages). Records of source packages are ignored.
 type Bed struct {
 	Dir       string // work folder; each check gets one of its own in it
 	Tool      *dnf.Tool
 	Candidate Feed
 	Packages  []distro.PackageRecord
+	Brought   []distro.PackageRecord
 	Origins   []Origin
 	Base      []distro.PackageRecord // of the release that the candidate follows; none for the first
 	Arch      string                 // of the device; "" is this machine's

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -99,13 +100,18 @@ func (a *app) verdict(w *cycle.Workspace, b cycle.Build) error {
 		Verdict   distro.Verdict       `json:"verdict"`
 		Checks    []distro.CheckResult `json:"checks"`
 		Waivers   []distro.Waiver      `json:"waivers,omitempty"`
+		Error     json.RawMessage      `json:"error,omitempty"` // when blocked
 	}
-	err := a.print(result{b.ID, b.ID.Candidate(), v.Status, v, b.Candidate.Checks, b.Candidate.Waivers}, func(out io.Writer) { writeVerdict(out, b, v) })
-	if err == nil && v.Status == distro.Blocked {
-		refused := errs.E(errs.Refused, fmt.Sprintf("candidate %s is blocked", b.ID.Candidate()))
-		return quietly{refused}
+	var refused error
+	r := result{b.ID, b.ID.Candidate(), v.Status, v, b.Candidate.Checks, b.Candidate.Waivers, nil}
+	if v.Status == distro.Blocked {
+		refused = errs.E(errs.Refused, fmt.Sprintf("candidate %s is blocked", b.ID.Candidate()), errs.Hint("slipway check "+b.ID.Candidate()))
+		r.Error = ui.ErrorJSON(refused)
 	}
-	return err
+	if err := a.print(r, func(out io.Writer) { writeVerdict(out, b, v) }); err != nil || refused == nil {
+		return err
+	}
+	return quietly{refused}
 }
 
 func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
@@ -152,8 +158,10 @@ func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
 			fmt.Fprintf(out, "  cure: %s\n", f.Cure)
 		}
 	}
-	switch v.Status {
-	case distro.Blocked:
+	switch {
+	case b.Candidate.Status == distro.Rejected:
+		fmt.Fprintf(out, "\nit was rejected: %s\nnext: slipway build\n", b.Candidate.Rejection.Because)
+	case v.Status == distro.Blocked:
 		fmt.Fprintf(out, "\nnext: mend it and slipway build; or slipway waive %s FINDING --by NAME --because TEXT --expires DATE; or slipway reject %s --because TEXT\n", b.ID.Candidate(), b.ID.Candidate())
 	default:
 		if b.Candidate.Status != distro.Approved {
@@ -174,7 +182,7 @@ func (a *app) waiveCmd() *cobra.Command {
 			if err != nil {
 				return errs.E(errs.Invalid, fmt.Sprintf("--expires %q is no date", expires), errs.Hint("--expires 2027-01-31"))
 			}
-			if by == "" || because == "" {
+			if strings.TrimSpace(by) == "" || strings.TrimSpace(because) == "" {
 				return errs.E(errs.Invalid, "a waiver needs a name and a reason", errs.Hint("--by NAME --because TEXT"))
 			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
@@ -222,7 +230,7 @@ func (a *app) rejectCmd() *cobra.Command {
 					return err
 				}
 				return a.print(b, func(out io.Writer) {
-					fmt.Fprintf(out, "candidate %s rejected: %s\nnext: mend it, commit, slipway build\n", b.ID.Candidate(), because)
+					fmt.Fprintf(out, "candidate %s rejected: %s\nnext: mend it, commit, slipway build\n", b.ID.Candidate(), b.Candidate.Rejection.Because)
 				})
 			})
 		}}
@@ -257,7 +265,7 @@ func (a *app) runCmd() *cobra.Command {
 	c := &cobra.Command{Use: "run", Short: "build and test; with --yes approve and publish when the gate is green", Args: cobra.NoArgs,
 		Example: "  slipway run\n  slipway run --yes --by \"Ada Byron\"",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if yes && by == "" {
+			if yes && strings.TrimSpace(by) == "" {
 				return errs.E(errs.Invalid, "an approval needs a name", errs.Hint("slipway run --yes --by \"Your Name\""))
 			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {

@@ -73,6 +73,10 @@ func (a *app) demo(ctx context.Context) error {
 			if err := a.demoDevice(ctx, w); err != nil {
 				return err
 			}
+			a.talk().Heading("Nothing is lost, nothing was changed")
+			if err := a.demoProof(ctx, w); err != nil {
+				return err
+			}
 		} else {
 			a.talk().Heading("All three releases of this demo are published already")
 		}
@@ -259,6 +263,20 @@ func (a *app) demoDevice(ctx context.Context, w *cycle.Workspace) error {
 	return <-ended
 }
 
+// demoProof restores the first release as one set and verifies the publication.
+func (a *app) demoProof(ctx context.Context, w *cycle.Workspace) error {
+	one := version(w, 1)
+	dir := filepath.Join(w.Dir, ".slipway", "restored", string(one))
+	if err := os.RemoveAll(dir); err != nil {
+		return errs.E(errs.Unavailable, "clear "+dir, err)
+	}
+	if _, err := w.Restore(ctx, one, dir); err != nil {
+		return err
+	}
+	_, err := a.verify(ctx, w.Tree, w.Definition.Series.Name, w.Public)
+	return err
+}
+
 // installed names a few packages of the device that tell where it stands.
 func (a *app) installed(ctx context.Context, d *cycle.Device) (string, error) {
 	l, err := d.Installed(ctx)
@@ -290,15 +308,19 @@ func (a *app) verifyDevice(ctx context.Context, d *cycle.Device) (string, error)
 }
 
 func (a *app) demoNext(out io.Writer) {
-	dir := a.dir
+	slipway := os.Args[0] + " --dir " + a.dir
 	fmt.Fprintf(out, `
-What to look at next (slipway is build/slipway after make demo):
-  slipway --dir %[1]s diff 1.1 1.3           what changed, file by file
-  slipway --dir %[1]s check 1.3-c1           what was asked before the release
-  slipway --dir %[1]s verify                 every digest and signature, as a stranger would
-  slipway --dir %[1]s serve                  serve the feeds on 127.0.0.1:8080; then, in another terminal,
-  slipway --dir %[1]s feed repofile --url http://127.0.0.1:8080 > /tmp/halyard.repo
+What to look at next:
+  %[1]s diff 1.1 1.3        what changed, file by file
+  %[1]s check 1.3-c1        what was asked before the release
+  %[1]s verify              every digest and signature, as a stranger would
+  %[1]s serve               serves the feeds on 127.0.0.1:8080
+
+While it serves, in another terminal, as root:
+  %[1]s feed repofile --url http://127.0.0.1:8080 > /tmp/halyard.repo
   dnf --installroot=/tmp/halyard --setopt=reposdir=/tmp --releasever=1 -y install knotctl
-The publication is plain files in %[1]s/publication; %[1]s/slipway.yaml is the definition.
-`, dir)
+  chroot /tmp/halyard knotctl
+
+The publication is plain files in %[2]s/publication; %[2]s/slipway.yaml is the definition.
+`, slipway, a.dir)
 }

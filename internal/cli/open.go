@@ -93,7 +93,10 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 			return cycle.Keys{}, err
 		}
 		m, err := loadKey(keyDir, "metadata")
-		return cycle.Keys{Package: p, Metadata: m}, err
+		if err != nil {
+			return cycle.Keys{}, err
+		}
+		return cycle.Keys{Package: p, Metadata: m}, fit(keyDir, map[string]*sign.Key{"package": p, "metadata": m})
 	}
 	w.Public = func() (map[string][]byte, error) { return publicKeys(keyDir) }
 	w.Throwaway = func(now time.Time) (feed.Signer, error) {
@@ -107,14 +110,18 @@ func load(dir string) (*config.Definition, *config.Settings, error) {
 	path := filepath.Join(dir, "slipway.yaml")
 	def, err := config.LoadDefinition(path)
 	if errs.Is(err, errs.NotFound) {
-		return nil, nil, errs.E(errs.NotFound, fmt.Sprintf("%s is no workspace: it has no slipway.yaml", dir),
-			errs.Hint("slipway init DIR --example halyard makes one; --dir names another"))
+		return nil, nil, noWorkspace(dir)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	settings, err := config.LoadSettings(filepath.Join(dir, "settings.yaml"), dir)
 	return def, settings, err
+}
+
+func noWorkspace(dir string) error {
+	return errs.E(errs.NotFound, fmt.Sprintf("%s is no workspace: it has no slipway.yaml", dir),
+		errs.Hint("slipway init DIR --example halyard makes one; --dir names another"))
 }
 
 // talk joins the cycle's talk to the printer.
@@ -133,38 +140,60 @@ var roles = []string{"metadata", "package"}
 func loadKey(dir, role string) (*sign.Key, error) {
 	k, err := sign.Load(filepath.Join(dir, role+".key"))
 	if errs.Is(err, errs.NotFound) {
-		return nil, errs.E(errs.NotFound, fmt.Sprintf("the %s key is not in %s", role, dir), errs.Hint("slipway key create makes new keys; slipway key import FILE... comes later: copy the key files of the distribution there"))
+		return nil, errs.E(errs.NotFound, fmt.Sprintf("the %s key is not in %s", role, dir),
+			errs.Hint("copy the distribution's key files there; slipway key create makes keys where there are none"))
 	}
 	return k, errs.Wrap(err, "%s key", role)
 }
 
+// fit refuses a private key that is not the one whose public half the candidate
+// was built and tested with.
+func fit(dir string, private map[string]*sign.Key) error {
+	public, err := publicKeys(dir)
+	if err != nil {
+		return err
+	}
+	for _, role := range roles {
+		ks, err := sign.ParsePublic(public[role])
+		if err != nil {
+			return err
+		}
+		if got := private[role].Fingerprint(); got != ks[0].Fingerprint() {
+			return errs.E(errs.Denied, fmt.Sprintf("the private %s key in %s is another than the public one: %s, public is %s", role, dir, got, ks[0].Fingerprint()),
+				errs.Hint("put back the distribution's own key files; devices trust no other"))
+		}
+	}
+	return nil
+}
+
+// publicKeys reads the public keys, each armoured and sound.
 func publicKeys(dir string) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, role := range roles {
-		b, err := os.ReadFile(filepath.Join(dir, role+".asc"))
+		path := filepath.Join(dir, role+".asc")
+		b, err := os.ReadFile(path)
 		if os.IsNotExist(err) {
 			return nil, errs.E(errs.NotFound, fmt.Sprintf("the public %s key is not in %s", role, dir), errs.Hint("slipway key create"))
 		}
 		if err != nil {
 			return nil, errs.E(errs.Unavailable, "read the public keys", err)
 		}
+		if _, err := sign.ParsePublic(b); err != nil {
+			return nil, errs.E(errs.Invalid, "the public "+role+" key "+path, err, errs.Hint("remove that file; slipway key create writes it again from the private key"))
+		}
 		out[role] = b
 	}
 	return out, nil
 }
 
-func readKeys(files []string) ([]*sign.Public, error) {
-	var out []*sign.Public
-	for _, f := range files {
+func readFiles(names []string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for _, f := range names {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			return nil, errs.E(errs.NotFound, "public key "+f, err)
 		}
-		k, err := sign.ParsePublic(b)
-		if err != nil {
-			return nil, errs.Wrap(err, "public key %s", f)
-		}
-		out = append(out, k...)
+		out[f] = b
 	}
 	return out, nil
 }

@@ -11,7 +11,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -67,18 +66,18 @@ func Main(ctx context.Context, args []string, stdio Stdio) int {
 	if err == nil {
 		return 0
 	}
-	if a.json {
-		a.Out.Write(append(ui.ErrorJSON(err), '\n'))
-	} else {
-		var said quietly
-		if !errors.As(err, &said) {
-			ui.PrintError(a.Err, err, a.color(a.Err))
-		}
+	var said quietly
+	switch {
+	case errors.As(err, &said):
+	case a.json || wantsJSON(args):
+		a.Out.Write(ui.ErrorJSON(err))
+	default:
+		ui.PrintError(a.Err, err, a.color(a.Err))
 	}
 	return errs.ExitCode(err)
 }
 
-// quietly is an error whose text the command has already printed as its result.
+// quietly is an error that the command has already printed as part of its result.
 type quietly struct{ error }
 
 func (q quietly) Unwrap() error { return q.error }
@@ -111,9 +110,7 @@ where everything stands and what comes next. slipway demo shows all of it.`,
 	pf.BoolVar(&a.json, "json", false, "print the result as JSON")
 	pf.BoolVarP(&a.quiet, "quiet", "q", false, "no progress")
 	pf.DurationVar(&a.wait, "wait", 10*time.Minute, "how long approve, reject, waive and publish wait for each other")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return errs.E(errs.Invalid, err.Error(), errs.Hint(c.CommandPath()+" --help"))
-	})
+	root.SetFlagErrorFunc(badFlag)
 	root.AddGroup(&cobra.Group{ID: "cycle", Title: "The cycle:"}, &cobra.Group{ID: "look", Title: "Looking:"},
 		&cobra.Group{ID: "setup", Title: "Setting up:"})
 	add := func(group string, cmds ...*cobra.Command) {
@@ -125,42 +122,14 @@ where everything stands and what comes next. slipway demo shows all of it.`,
 	add("cycle", a.buildCmd(), a.testCmd(), a.checkCmd(), a.waiveCmd(), a.approveCmd(), a.rejectCmd(), a.publishCmd(), a.runCmd(), a.restoreCmd())
 	add("look", a.statusCmd(), a.logCmd(), a.diffCmd(), a.feedCmd(), a.verifyCmd(), a.serveCmd())
 	add("setup", a.demoCmd(), a.initCmd(), a.configCmd(), a.keyCmd(), a.sourceCmd())
+	root.SetHelpCommand(helpCmd())
+	root.SetHelpCommandGroupID("look")
+	root.SetCompletionCommandGroupID("setup")
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	describeCompletion(root)
 	finish(root)
 	return root
-}
-
-// finish gives every command its exit status, and usage errors their kind.
-func finish(c *cobra.Command) {
-	if c.Long == "" {
-		c.Long = strings.ToUpper(c.Short[:1]) + c.Short[1:] + "."
-	}
-	c.Long += "\n" + exitStatus
-	if args := c.Args; args != nil {
-		c.Args = func(c *cobra.Command, got []string) error {
-			if err := args(c, got); err != nil {
-				if len(got) > 0 && c.HasSubCommands() {
-					return unknownCommand(c, got[0])
-				}
-				return errs.E(errs.Invalid, err.Error(), errs.Hint(c.CommandPath()+" --help"))
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		finish(sub)
-	}
-}
-
-func unknownCommand(c *cobra.Command, name string) error {
-	var names []string
-	for _, s := range c.Commands() {
-		names = append(names, s.Name())
-	}
-	opts := []any{errs.Hint(c.CommandPath() + " --help")}
-	if n := errs.Near(name, names); n != "" {
-		opts = []any{errs.Hintf("did you mean %q?", c.CommandPath()+" "+n)}
-	}
-	return errs.E(errs.Invalid, fmt.Sprintf("%q is no command of %s", name, c.CommandPath()), opts...)
 }
 
 // group makes a command that only has commands below it.

@@ -208,12 +208,11 @@ func (a *app) configCmd() *cobra.Command {
 		Example: "  slipway config check",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var found errs.List
-			def, err := config.LoadDefinition(filepath.Join(a.dir, "slipway.yaml"))
-			found = append(found, config.Findings(err)...)
-			if err == nil {
-				found = append(found, config.Findings(def.CheckIDs(checkIDs()))...)
-				found = append(found, config.Findings(def.CheckFolders(a.dir))...)
+			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs())
+			if errs.Is(err, errs.NotFound) {
+				return noWorkspace(a.dir)
 			}
+			found = append(found, config.Findings(err)...)
 			_, err = config.LoadSettings(filepath.Join(a.dir, "settings.yaml"), a.dir)
 			found = append(found, config.Findings(err)...)
 			if err := found.Err(); err != nil {

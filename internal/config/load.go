@@ -26,16 +26,41 @@ func LoadDefinition(path string) (*Definition, error) {
 // with its position. It looks at nothing but the bytes: see
 // [Definition.CheckFolders] for what must exist beside them.
 func ParseDefinition(name string, data []byte) (*Definition, error) {
+	d := decodeDefinition(name, data)
+	if err := d.doc.result(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func decodeDefinition(name string, data []byte) *Definition {
 	d := &Definition{doc: parse(name, data)}
 	d.doc.decode(reflect.ValueOf(d).Elem())
 	if d.doc.root != nil {
 		d.fillIn()
 		d.check()
 	}
-	if err := d.doc.result(); err != nil {
-		return nil, err
+	return d
+}
+
+// CheckDefinition gives all that is wrong with a definition file at once: the
+// findings of [LoadDefinition], [Definition.CheckFolders] and
+// [Definition.CheckIDs], in the order of the document.
+func CheckDefinition(path, workspace string, ids []string) error {
+	data, err := readDocument(path)
+	if err != nil {
+		return err
 	}
-	return d, nil
+	d := decodeDefinition(filepath.Base(path), data)
+	if d.doc.root == nil {
+		return d.doc.result()
+	}
+	all := d.doc.findings
+	_ = d.CheckFolders(workspace)
+	all = append(all, d.doc.findings...)
+	_ = d.CheckIDs(ids)
+	d.doc.findings = append(all, d.doc.findings...)
+	return d.doc.result()
 }
 
 // result orders the findings by their place.

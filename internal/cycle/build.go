@@ -3,7 +3,10 @@ package cycle
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +31,9 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 		return Build{}, err
 	}
 	defer lock.Release()
+	if err := w.oneSeries(ctx); err != nil {
+		return Build{}, err
+	}
 	numbers := &numbers{w: w}
 	builder, err := w.Builder(numbers)
 	if err != nil {
@@ -47,17 +53,34 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 	numbers.base = b.Base
 	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder))
 	resume := errs.Hint("slipway build goes on where it stopped")
+	var damaged damagedPublication
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return b, errs.E(errs.Interrupted, fmt.Sprintf("build %s was stopped", b.ID), resume)
-	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Locked):
+	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Locked), errors.As(err, &damaged):
 		// The machine's fault, not the revision's: nothing is decided, the cure and the same command finish it.
 		return b, errs.E(errs.KindOf(err), fmt.Sprintf("build %s could not go on", b.ID), err, resume)
 	default:
 		return b, w.fail(ctx, b, err)
 	}
 	return w.Build(ctx, string(b.ID))
+}
+
+// oneSeries refuses a definition that speaks of another series than the builds
+// here: versions, numbers and files of two would mix.
+func (w *Workspace) oneSeries(ctx context.Context) error {
+	all, err := w.Builds(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		if b.Series != w.Definition.Series.Name || b.Revision.Distribution != w.Definition.Distribution {
+			return errs.E(errs.Conflict, fmt.Sprintf("this workspace holds builds of %s, series %s, and slipway.yaml now says %s, series %s", b.Revision.Distribution, b.Series,
+				w.Definition.Distribution, w.Definition.Series.Name), errs.Hint("a series has a workspace of its own: name the old one again here, and build the new one in another folder"))
+		}
+	}
+	return nil
 }
 
 // reserve finds the build to resume, or reserves a version and begins a new one.
@@ -196,10 +219,35 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.St
 			n, err := w.collect(ctx, b, c, builder)
 			return end(t, err, n)
 		}},
-		{Name: "candidate", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+		{Name: "candidate feed", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step("candidate feed " + b.ID.Candidate())
 			n, err := w.candidateFeed(ctx, b)
 			return end(t, err, n)
+		}},
+		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if len(w.Definition.Boards) == 0 {
+				return nil
+			}
+			t := w.Talk.Step("images")
+			n, err := w.composeImages(ctx, b)
+			return end(t, err, n)
+		}},
+		{Name: "candidate", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			nb, err := w.update(ctx, b.ID, "candidate", func(x *Build) error {
+				if x.Status == distro.Candidate {
+					return nil
+				}
+				if err := distro.CanMove("build", string(b.ID), x.Status, distro.Candidate); err != nil {
+					return err
+				}
+				x.Status, x.Ended = distro.Candidate, w.now()
+				x.Candidate.Status = distro.Testing
+				return nil
+			})
+			if err == nil {
+				*b = nb
+			}
+			return err
 		}},
 	}
 }
@@ -349,13 +397,7 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 		if _, err := tree.Stat(ctx, name); err == nil {
 			continue
 		}
-		f, err := w.Tree.Open(ctx, name)
-		if err != nil {
-			return "", errs.Wrap(err, "published package %s", r.NEVRA())
-		}
-		err = tree.Create(ctx, name, f)
-		f.Close()
-		if err != nil {
+		if err := w.copyPublished(ctx, tree, name, r); err != nil {
 			return "", err
 		}
 	}
@@ -365,16 +407,37 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	if err := tree.Sync(ctx); err != nil {
 		return "", err
 	}
-	nb, err = w.update(ctx, b.ID, "candidate", func(x *Build) error {
-		if err := distro.CanMove("build", string(b.ID), x.Status, distro.Candidate); err != nil {
-			return err
-		}
-		x.Status, x.Ended = distro.Candidate, w.now()
-		x.Candidate = Candidate{Status: distro.Testing, PublicKey: key.PublicArmored()}
+	nb, err = w.update(ctx, b.ID, "candidate feed", func(x *Build) error {
+		x.Candidate = Candidate{PublicKey: key.PublicArmored()}
 		return nil
 	})
 	*b = nb
 	return fmt.Sprintf("%d packages in %d feeds", len(index), len(feed.Scopes(w.scopes(), index))), err
+}
+
+// damagedPublication is a published file that is gone or was changed: no fault of
+// the revision, so the build can go on when the file is back.
+type damagedPublication struct{ error }
+
+func (d damagedPublication) Unwrap() error { return d.error }
+
+// copyPublished copies a published package into the candidate's feed; bytes that
+// are not those of the release would only be found by dnf, in its own words.
+func (w *Workspace) copyPublished(ctx context.Context, to store.Tree, name string, r distro.PackageRecord) error {
+	hint := errs.Hint("slipway verify names every damaged file; bring it back from a mirror or a backup")
+	f, err := w.Tree.Open(ctx, name)
+	if err != nil {
+		return damagedPublication{errs.E(errs.KindOf(err), "published package "+r.NEVRA(), err, hint)}
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if err := to.Create(ctx, name, io.TeeReader(f, hash)); err != nil {
+		return err
+	}
+	if got := distro.DigestFromSum(hash.Sum(nil)); got != r.Digest {
+		return damagedPublication{errs.E(errs.Denied, fmt.Sprintf("published package %s was changed on disk: %s is %s, published was %s", r.NEVRA(), name, got.Short(), r.Digest.Short()), hint)}
+	}
+	return nil
 }
 
 func (w *Workspace) candidateDir(id distro.BuildID) string { return filepath.Join(w.work(id), "feed") }
@@ -390,6 +453,17 @@ func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build,
 		f, err := w.Blobs.Open(ctx, r.Digest)
 		if err != nil {
 			return nil, errs.Wrap(err, "package %s of %s", r.File, b.ID)
+		}
+		// The header's digest, which signing checks, says nothing of the payload.
+		got, err := store.Hash(io.NewSectionReader(f, 0, f.Size()))
+		if err != nil {
+			f.Close()
+			return nil, errs.E(errs.Unavailable, fmt.Sprintf("read package %s of %s", r.File, b.ID), err)
+		}
+		if got != r.Digest {
+			f.Close()
+			return nil, errs.E(errs.Denied, fmt.Sprintf("package %s of %s was changed in the artifact store: it is %s, collected was %s", r.File, b.ID, got.Short(), r.Digest.Short()),
+				errs.Hintf("bring %s of the store back from a backup; a candidate that is not approved can be rejected and built again", r.Digest))
 		}
 		signed, err := p.AddPackage(ctx, r, f, f.Size(), date)
 		f.Close()
@@ -425,19 +499,13 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 	for _, a := range arts {
 		have[a.Name] = true
 	}
-	logs := filepath.Join(w.work(b.ID), "build", "logs")
-	entries, _ := os.ReadDir(logs)
-	for _, e := range entries {
-		name := e.Name()
-		if have[name] || e.IsDir() {
+	for _, path := range w.liveLogs(b.ID) {
+		name := filepath.Base(path)
+		if have[name] {
 			continue
 		}
-		class := distro.TaskLog
-		if name == "console.log" {
-			class = distro.ConsoleLog
-		}
-		if d, size, err := store.PutFile(ctx, w.Blobs, filepath.Join(logs, name)); err == nil {
-			arts = append(arts, distro.Artifact{Class: class, Name: name, Digest: d, Size: size})
+		if d, size, err := store.PutFile(ctx, w.Blobs, path); err == nil {
+			arts = append(arts, distro.Artifact{Class: logClass(name), Name: name, Digest: d, Size: size})
 		}
 	}
 	var sources []string

@@ -70,7 +70,7 @@ func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, er
 	if err := found.Err(); err != nil {
 		return nil, err
 	}
-	c.conf = feed.Configuration(d.Distribution, d.Title, d.Series.Name, d.Feeds.BaseURL, w.scopes(), public)
+	c.conf = feed.Configuration(d.Distribution, d.Title, d.Series.Name, d.Feeds.BaseURL, w.deviceScopes(), public)
 	for name, b := range c.conf {
 		r.Conf[name] = distro.DigestOf(b)
 	}
@@ -99,9 +99,6 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 	dir := w.work(b.ID)
 	s := distro.Seed{Version: b.Version, Build: b.ID, Title: w.Definition.Title, Layers: map[string]string{},
 		Sources: filepath.Join(dir, "sources"), FeedConfig: filepath.Join(dir, "feed-configuration")}
-	for _, board := range w.Definition.Boards {
-		s.Boards = append(s.Boards, distro.Board{Name: board.Name})
-	}
 	for i, pin := range b.Revision.Layers {
 		dest := filepath.Join(dir, "layers", pin.Name)
 		if err := os.RemoveAll(dest); err != nil {
@@ -115,6 +112,13 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 			return s, errs.Wrap(err, "check out layer %s", pin.Name)
 		}
 		s.Layers[pin.Name] = dest
+	}
+	boards, err := w.boards(w.exportedLayer(b.ID))
+	if err != nil {
+		return s, err
+	}
+	for _, board := range boards {
+		s.Boards = append(s.Boards, board.File.Board())
 	}
 	for _, pin := range b.Revision.Sources {
 		if err := w.copyBlob(ctx, pin.Digest, filepath.Join(s.Sources, pin.Digest.Hex())); err != nil {

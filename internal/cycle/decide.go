@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strings"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -15,7 +16,7 @@ import (
 // here the version belongs to this candidate for ever; publish brings it out.
 // Approving again what is approved is no error.
 func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Release, error) {
-	if by == "" {
+	if strings.TrimSpace(by) == "" {
 		return Release{}, errs.E(errs.Invalid, "an approval needs a name", errs.Hint("slipway approve "+name+" --by \"Your Name\""))
 	}
 	lock, err := w.lock(ctx, "publish")
@@ -96,7 +97,7 @@ func (w *Workspace) finishApproval(ctx context.Context, b Build) (Release, error
 // Reject drops a candidate: its numbers stay burned, its folder is quarantined,
 // and nothing of it can reach a feed or the next build.
 func (w *Workspace) Reject(ctx context.Context, name, by, because string) (Build, error) {
-	if because == "" {
+	if strings.TrimSpace(because) == "" {
 		return Build{}, errs.E(errs.Invalid, "a rejection needs a reason", errs.Hint("slipway reject "+name+" --because TEXT"))
 	}
 	lock, err := w.lock(ctx, "publish")

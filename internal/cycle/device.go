@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
@@ -50,11 +51,17 @@ func (d *Device) Pin(ctx context.Context, v distro.Version) error {
 	return d.SetVars(d.vars(fmt.Sprintf("snapshots/%d", r.Serial)))
 }
 
-// repos are the feeds of the series as a device's .repo file names them.
-func (w *Workspace) repos(keys []string) []dnf.Repo {
+// repos are all feeds of the series; deviceRepos those that a board's .repo file
+// names.
+func (w *Workspace) repos(keys []string) []dnf.Repo { return w.feeds(w.scopes(), keys) }
+
+func (w *Workspace) deviceRepos(keys []string) []dnf.Repo { return w.feeds(w.deviceScopes(), keys) }
+
+func (w *Workspace) feeds(scopes, keys []string) []dnf.Repo {
 	var out []dnf.Repo
-	for _, scope := range w.scopes() {
-		out = append(out, dnf.Repo{ID: w.Definition.Distribution + "-" + scope, Name: w.Definition.Title + " " + scope, Enabled: true, GPGKeys: keys,
+	for _, scope := range scopes {
+		id := strings.TrimPrefix(scope, "$slipway_")
+		out = append(out, dnf.Repo{ID: w.Definition.Distribution + "-" + id, Name: w.Definition.Title + " " + id, Enabled: true, GPGKeys: keys,
 			BaseURL: "$slipway_url/" + w.Definition.Series.Name + "/$slipway_snapshot/" + scope})
 	}
 	return out

@@ -38,7 +38,7 @@ func (w *Workspace) RepoFile(ctx context.Context, url string, pin distro.Version
 		}
 	}
 	d := w.Definition
-	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.scopes(), URL: url, Snapshot: snapshot, Keys: keys}), nil
+	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.deviceScopes(), URL: url, Snapshot: snapshot, Keys: keys}), nil
 }
 
 // FeedPackage is one line of a feed's list.

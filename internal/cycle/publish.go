@@ -24,10 +24,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	defer lock.Release()
 	r, err := w.Release(ctx, v)
 	if err != nil {
-		if b, berr := w.Build(ctx, ""); berr == nil && b.Version == v {
-			return r, errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved", v), errs.Hintf("slipway approve %s --by NAME", b.ID.Candidate()))
-		}
-		return r, err
+		return r, w.notApproved(ctx, v, err)
 	}
 	if r.Status == distro.Published {
 		return r, nil
@@ -54,6 +51,29 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	return w.Release(ctx, v)
 }
 
+// notApproved says what a version that is no release yet waits for.
+func (w *Workspace) notApproved(ctx context.Context, v distro.Version, missing error) error {
+	builds, err := w.Builds(ctx)
+	if err != nil || !errs.Is(missing, errs.NotFound) {
+		return missing
+	}
+	known := false
+	for i := len(builds) - 1; i >= 0; i-- {
+		b := builds[i]
+		if b.Version != v {
+			continue
+		}
+		known = true
+		if bs, next, err := w.describe(ctx, b); err == nil && next != "" {
+			return errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved: %s is %s", v, b.ID.Candidate(), bs.Status), errs.Hint(next))
+		}
+	}
+	if known {
+		return errs.E(errs.Conflict, fmt.Sprintf("version %s is not approved, and no candidate of it is left", v), errs.Hintf("slipway build --for %s", v))
+	}
+	return missing
+}
+
 func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, in string) []flow.Step {
 	edition := func(ctx context.Context) (feed.Edition, Release, error) {
 		r, err := w.Release(ctx, v)
@@ -77,6 +97,10 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err := p.Conflicts(ctx, fresh); err != nil {
 				return "", err
 			}
+			// Before any signature: with keys other than the published ones nothing is signed.
+			if err := p.WriteKeys(ctx); err != nil {
+				return "", err
+			}
 			signed, err := w.addPackages(ctx, p, b, fresh, &b)
 			if err != nil {
 				return "", err
@@ -98,9 +122,6 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			if err := p.WriteKeys(ctx); err != nil {
-				return "", err
-			}
 			_, err = p.WriteSnapshot(ctx, e)
 			return fmt.Sprintf("serial %d, %d packages, %d in history", e.Serial, len(e.Index), len(e.History)), err
 		}),
@@ -116,6 +137,9 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			digest := distro.DigestOf(distro.CanonicalJSON(s))
 			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error { r.Statement = digest; return nil })
 			return digest.Short(), err
+		}),
+		step("images", "publish the images of "+string(v), func(ctx context.Context) (string, error) {
+			return w.publishImages(ctx, v, b)
 		}),
 		step("switch", "switch the pointers", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)

@@ -167,9 +167,9 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
-	candidateKey := filepath.Join(dir, "keys", "candidate.asc")
-	if err := os.WriteFile(candidateKey, b.Candidate.PublicKey, 0o644); err != nil {
-		return nil, errs.E(errs.Unavailable, "write "+candidateKey, err)
+	candidateKeys, err := w.candidateKeys(b, filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
 	}
 	releases, err := w.Releases(ctx)
 	if err != nil {
@@ -195,8 +195,8 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 			fresh = append(fresh, p)
 		}
 	}
-	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Base: feed.Newest(published),
-		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, append([]string{candidateKey}, production...)),
+	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Brought: b.Packages, Base: feed.Newest(published),
+		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, candidateKeys),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
 	from, err := w.side(ctx, string(b.Base))
 	if b.Base != "" && err != nil {
@@ -232,6 +232,20 @@ func (w *Workspace) publicationURL() string { return "file://" + w.Settings.Publ
 
 func (w *Workspace) testFeed(url string, serial int, keys []string) check.Feed {
 	return check.Feed{Repos: w.repos(keys), Vars: map[string]string{"slipway_url": url, "slipway_snapshot": fmt.Sprintf("snapshots/%d", serial)}}
+}
+
+// candidateKeys writes the keys that may sign what a candidate's feed holds: its
+// own, and the production keys for what is published already.
+func (w *Workspace) candidateKeys(b Build, dir string) ([]string, error) {
+	production, err := w.writeKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "candidate.asc")
+	if err := os.WriteFile(path, b.Candidate.PublicKey, 0o644); err != nil {
+		return nil, errs.E(errs.Unavailable, "write "+path, err)
+	}
+	return append([]string{path}, production...), nil
 }
 
 // keepEvidence stores the transcripts of a check as blobs.

@@ -101,15 +101,6 @@ func (w *Workspace) now() time.Time { return w.Clock().UTC().Truncate(time.Secon
 
 func (w *Workspace) layout() feed.Layout { return feed.Layout{Series: w.Definition.Series.Name} }
 
-// scopes are those that every index of the series has.
-func (w *Workspace) scopes() []string {
-	arches := w.Definition.Builder.Arches
-	if len(arches) == 0 {
-		arches = []string{"x86_64"}
-	}
-	return append([]string{"noarch"}, arches...)
-}
-
 // lock takes one of the workspace's two locks: "work" (build, test: busy means
 // exit 6 at once) or "publish" (approve, reject, publish: they wait).
 func (w *Workspace) lock(ctx context.Context, name string) (*store.Lock, error) {

@@ -83,7 +83,7 @@ func CanMove(thing, id string, from, to Status) error {
 			possible = append(possible, t.To)
 		}
 	}
-	hint := fmt.Sprintf("a %s %s is final", from, thing)
+	hint := fmt.Sprintf("%s is final: a %s changes no more after it", from, thing)
 	if len(possible) > 0 {
 		hint = fmt.Sprintf("a %s %s can only become %v", from, thing, possible)
 	}

@@ -12,6 +12,7 @@
 //	<series>/history/<scope>/repodata/    repomd.xml* repomd.xml.asc*
 //	<series>/current/<scope>/repodata/    repomd.xml* repomd.xml.asc*
 //	<series>/releases/<version>/release.json .sig
+//	<series>/images/<board>/<version>/    images with their manifests
 //	<series>/at.json* current.json*
 //
 // A [Publisher] writes one tree with one pair of keys; the candidate's feed and
@@ -52,6 +53,11 @@ func (l Layout) Current(scope string) string { return path.Join(l.Series, "curre
 func (l Layout) History(scope string) string { return path.Join(l.Series, "history", scope) }
 func (l Layout) CurrentJSON() string         { return path.Join(l.Series, "current.json") }
 func (l Layout) AtJSON() string              { return path.Join(l.Series, "at.json") }
+
+// ImageName is the name of an image's file (or its manifest).
+func ImageName(series, board string, v distro.Version, file string) string {
+	return path.Join(series, "images", board, string(v), file)
+}
 
 // up gives the way from a feed's folder to the series' folder, for hrefs:
 // packages lie in the pool, one place for all indexes.

@@ -8,6 +8,13 @@ import (
 	"slipway/internal/distro"
 )
 
+// Variables of dnf that stand for a scope on devices with boards: the machine's
+// package of the distribution sets them in /etc/dnf/vars.
+const (
+	ArchVariable    = "$slipway_arch"
+	MachineVariable = "$slipway_machine"
+)
+
 // RepoOptions say how a client reaches the feeds.
 type RepoOptions struct {
 	Distribution, Title, Series string
@@ -37,10 +44,12 @@ func RepoFile(o RepoOptions) string {
 			id, name, base, enabled, strings.Join(o.Keys, "\n       "))
 	}
 	for _, s := range scopes {
-		section(o.Distribution+"-"+s, fmt.Sprintf("%s %s - %s", o.Title, o.Series, s), url+"/"+o.Series+"/"+snapshot+"/"+s, 1)
+		id := strings.TrimPrefix(s, "$slipway_") // a section's name holds no variable
+		section(o.Distribution+"-"+id, fmt.Sprintf("%s %s - %s", o.Title, o.Series, s), url+"/"+o.Series+"/"+snapshot+"/"+s, 1)
 	}
 	for _, s := range scopes {
-		section(o.Distribution+"-"+s+"-history", fmt.Sprintf("%s %s - %s - every version", o.Title, o.Series, s), url+"/"+o.Series+"/history/"+s, 0)
+		id := strings.TrimPrefix(s, "$slipway_")
+		section(o.Distribution+"-"+id+"-history", fmt.Sprintf("%s %s - %s - every version", o.Title, o.Series, s), url+"/"+o.Series+"/history/"+s, 0)
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -116,7 +116,7 @@ func (p program) explain(ctx context.Context, args []string, talk string, err er
 			errs.Hintf("git config --global --add safe.directory %s", quote(dir)), errs.Hint("or run slipway as the user that it belongs to"))
 	case strings.Contains(talk, "not a git repository"):
 		return errs.E(errs.Invalid, fmt.Sprintf("%s is not in a git repository", p.dir),
-			errs.Hintf(`git -C %s init && git add -A && git commit -m "first"`, quote(p.dir)), &gitError{talk})
+			errs.Hintf(`cd %s && git init && git add -A && git commit -m "first"`, quote(p.dir)), &gitError{talk})
 	case strings.Contains(talk, "must be run in a work tree"):
 		return errs.E(errs.Invalid, p.dir+" is in no work tree of git", errs.Hint("a layer lies beside the folder .git"))
 	case strings.Contains(talk, "No space left on device"):
@@ -154,7 +154,8 @@ func quote(s string) string {
 }
 
 // replace makes path out of what fill leaves at the temporary path beside it:
-// whole, or not at all. path must not be there, or be an empty folder.
+// whole, or not at all. path must not be there, or be an empty folder; an empty
+// folder stays the same one (a shell may stand in it) and is filled entry by entry.
 func replace(path string, fill func(tmp string) error) error {
 	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
 		return errs.E(errs.Conflict, path+" is not empty", errs.Hint("choose another folder, or remove this one"))
@@ -171,8 +172,20 @@ func replace(path string, fill func(tmp string) error) error {
 	if err := fill(inner); err != nil {
 		return err
 	}
-	if err := os.Rename(inner, path); err != nil {
-		return errs.E(errs.Unavailable, "make "+path, err)
+	if _, err := os.Lstat(path); err != nil {
+		if err := os.Rename(inner, path); err != nil {
+			return errs.E(errs.Unavailable, "make "+path, err)
+		}
+		return nil
+	}
+	entries, err := os.ReadDir(inner)
+	for _, e := range entries {
+		if err == nil {
+			err = os.Rename(filepath.Join(inner, e.Name()), filepath.Join(path, e.Name()))
+		}
+	}
+	if err != nil {
+		return errs.E(errs.Unavailable, "fill "+path, err)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 	for _, n := range p.Notes {
 		tell(distro.BuildEvent{Type: "note", Text: n})
 	}
-	return errs.Wrap(r.all(ctx, tell), "build %s", p.Build)
+	return r.all(ctx, tell)
 }
 
 func readPlan(dir string) (*plan, error) {

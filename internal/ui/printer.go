@@ -26,8 +26,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/cwriter"
+	"golang.org/x/sys/unix"
 )
 
 // Options say what a Printer writes to. [Detect] fills them for a file.
@@ -47,7 +46,22 @@ func Detect(f *os.File, quiet bool) Options {
 }
 
 // IsTerminal reports whether f is a terminal.
-func IsTerminal(f *os.File) bool { return f != nil && cwriter.IsTerminal(int(f.Fd())) }
+func IsTerminal(f *os.File) bool { return columns(f) > 0 }
+
+// columns gives the width of the terminal that f is, 0 when it is none.
+func columns(f *os.File) int {
+	if f == nil {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	if size.Col == 0 {
+		return 80 // a terminal that does not tell
+	}
+	return int(size.Col)
+}
 
 // Printer tells people what a command does. It may be used from many
 // goroutines. Nothing of it runs while no step does.
@@ -55,10 +69,14 @@ type Printer struct {
 	opts  Options
 	color bool
 
-	mu     sync.Mutex
-	live   *mpb.Progress // while a step runs on a terminal
-	active int           // steps that run
-	spoke  bool          // a line was written
+	mu    sync.Mutex
+	spoke bool // a line was written
+	// On a terminal: the steps that run, each with a live line, in the order in
+	// which they began; how many live lines stand there now; and what redraws them.
+	running []*Task
+	drawn   int
+	ticker  *time.Ticker
+	ended   chan struct{}
 }
 
 // New makes a Printer.
@@ -96,13 +114,30 @@ func (p *Printer) write(lines string) {
 		return
 	}
 	p.spoke = true
-	if p.live != nil {
-		if _, err := io.WriteString(p.live, lines); err == nil {
-			return
-		}
+	p.draw(lines)
+}
+
+// draw replaces the live lines by lines that stay and the live lines of now, in
+// one write, so that nothing flickers. p.mu is held.
+func (p *Printer) draw(lines string) {
+	var b strings.Builder
+	if p.drawn > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r\x1b[J", p.drawn)
 	}
+	b.WriteString(lines)
+	width := p.opts.Width
+	if f, ok := p.opts.Out.(*os.File); ok && width == 0 && len(p.running) > 0 {
+		width = columns(f)
+	}
+	if width == 0 {
+		width = 80
+	}
+	for _, t := range p.running {
+		b.WriteString(t.live(width, time.Since(t.began)) + "\n")
+	}
+	p.drawn = len(p.running)
 	// Nobody is told when talk cannot be heard.
-	_, _ = io.WriteString(p.opts.Out, lines)
+	_, _ = io.WriteString(p.opts.Out, b.String())
 }
 
 // Step begins a step. End it with [Task.Done] or [Task.Failed].
@@ -116,19 +151,31 @@ func (p *Printer) begin(title string, depth int) *Task {
 		return t
 	}
 	if p.opts.TTY {
-		p.active++
-		if p.live == nil {
-			options := []mpb.ContainerOption{mpb.WithOutput(p.opts.Out), mpb.WithAutoRefresh(), mpb.WithRefreshRate(100 * time.Millisecond)}
-			if p.opts.Width > 0 {
-				options = append(options, mpb.WithWidth(p.opts.Width))
-			}
-			p.live = mpb.New(options...)
+		p.running = append(p.running, t)
+		if p.ticker == nil {
+			p.ticker, p.ended = time.NewTicker(100*time.Millisecond), make(chan struct{})
+			go p.redraw(p.ticker, p.ended)
 		}
-		t.bar = t.newBar(p.live)
 		return t
 	}
 	t.beat = time.AfterFunc(p.opts.Heartbeat, t.heartbeat)
 	return t
+}
+
+// redraw moves the live lines until ended is closed.
+func (p *Printer) redraw(ticker *time.Ticker, ended chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+			p.mu.Lock()
+			if p.ticker == ticker {
+				p.draw("")
+			}
+			p.mu.Unlock()
+		}
+	}
 }
 
 // Close ends what is still shown, for a command that stops early. Steps that
@@ -136,15 +183,19 @@ func (p *Printer) begin(title string, depth int) *Task {
 func (p *Printer) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stop()
+	p.running = nil
+	p.rest()
 }
 
-func (p *Printer) stop() {
-	if p.live != nil {
-		p.live.Shutdown()
-		p.live = nil
+// rest removes the live lines and stops redrawing when no step runs.
+func (p *Printer) rest() {
+	if len(p.running) > 0 || p.ticker == nil {
+		return
 	}
-	p.active = 0
+	p.ticker.Stop()
+	close(p.ended)
+	p.ticker = nil
+	p.draw("")
 }
 
 // Colours, by what they are for.

@@ -2,12 +2,9 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // Task is one step that runs. Its methods may be used from many goroutines;
@@ -22,10 +19,7 @@ type Task struct {
 	done, total int
 	text        string
 	ended       bool
-	bar         *mpb.Bar    // on a terminal
 	beat        *time.Timer // in a pipe
-
-	drawn atomic.Value // string: the last live line
 }
 
 // Step begins a step within this one.
@@ -74,17 +68,9 @@ func (t *Task) end(colour, word, summary string) {
 		line += ": " + Clean(summary)
 	}
 	line = t.p.mark(t.depth, colour, word) + line + t.p.paint(weak, seconds(time.Since(t.began))) + "\n"
-	if t.p.live != nil {
-		if t.bar != nil {
-			t.bar.Abort(true)
-		}
-		if t.p.active--; t.p.active == 0 {
-			// The bars are gone before the line comes, so that the command may
-			// write its result next.
-			t.p.stop()
-		}
-	}
+	t.p.running = slices.DeleteFunc(t.p.running, func(x *Task) bool { return x == t })
 	t.p.write(line)
+	t.p.rest()
 }
 
 func (t *Task) heartbeat() {
@@ -112,31 +98,11 @@ func (t *Task) state() string {
 	return s
 }
 
-func (t *Task) newBar(live *mpb.Progress) *mpb.Bar {
-	draw := decor.Any(func(s decor.Statistics) string {
-		// mpb calls this on its own goroutines; it must not wait for p.mu, which
-		// is held while mpb is waited for.
-		if !t.p.mu.TryLock() {
-			return t.drawn.Load().(string)
-		}
-		defer t.p.mu.Unlock()
-		line := t.draw(s.AvailableWidth, time.Since(t.began))
-		t.drawn.Store(line)
-		return line
-	})
-	t.drawn.Store("")
-	bar, err := live.Add(1, nil, mpb.PrependDecorators(draw))
-	if err != nil {
-		return nil // the terminal is gone
-	}
-	return bar
-}
-
 // barWidth is that of the bar between its brackets.
 const barWidth = 20
 
-// draw gives the live line in at most width columns.
-func (t *Task) draw(width int, ran time.Duration) string {
+// live gives the live line in less than width columns.
+func (t *Task) live(width int, ran time.Duration) string {
 	head := strings.Repeat("  ", t.depth+1)
 	rest := t.title
 	switch {

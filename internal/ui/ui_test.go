@@ -135,14 +135,14 @@ func TestLiveLineFits(t *testing.T) {
 	task := &Task{p: New(Options{}), title: "build", done: 7, total: 11, text: "libgreet.x86_64 with a very long name of its own 風風風風風風風風風風"}
 	var b strings.Builder
 	for _, width := range []int{120, 80, 60, 40, 20, 8, 1, 0} {
-		line := task.draw(width, 3*time.Second)
+		line := task.live(width, 3*time.Second)
 		if textWidth(line) > max(0, width-1) {
 			t.Errorf("%d columns in %d: %q", textWidth(line), width, line)
 		}
 		fmt.Fprintf(&b, "%3d %s\n", width, line)
 	}
 	task.total, task.text = 0, ""
-	fmt.Fprintf(&b, "    %s\n", task.draw(80, 65*time.Second))
+	fmt.Fprintf(&b, "    %s\n", task.live(80, 65*time.Second))
 	golden(t, "live.txt", b.String())
 }
 

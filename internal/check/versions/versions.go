@@ -34,7 +34,11 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 	candidate := map[key]distro.PackageRecord{}
 	byNEVRA := map[string]distro.PackageRecord{}
 	names, sources := map[string]bool{}, map[string]bool{}
-	for _, p := range check.Binary(bed.Packages) {
+	brought := bed.Brought
+	if brought == nil {
+		brought = bed.Packages
+	}
+	for _, p := range check.Binary(brought) {
 		k := key{p.Name, p.Arch}
 		if q, ok := candidate[k]; !ok || check.CompareEVR(p, q) > 0 {
 			candidate[k] = p

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"slipway/internal/rpm"
+	"slipway/internal/rpmmd"
+	"slipway/internal/sign"
+)
+
+// work is what is measured of ours, each in a process of its own.
+var work = map[string]func(context.Context, []string) error{
+	"do-index": doIndex, // FOLDER zstd|gzip
+	"do-sign":  doSign,  // KEY FOLDER OUT
+	"do-read":  doRead,  // FOLDER
+}
+
+// doIndex writes FOLDER/repodata, as createrepo_c does.
+func doIndex(_ context.Context, args []string) error {
+	dir, compression := args[0], rpmmd.Compression(args[1])
+	files, err := packagesOf(dir)
+	if err != nil {
+		return err
+	}
+	entries := make([]rpmmd.Entry, len(files))
+	for i, file := range files {
+		p, err := rpm.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		entries[i] = rpmmd.Entry{Package: p, Href: filepath.Base(file), FileTime: info.ModTime().Unix()}
+	}
+	md, err := rpmmd.Build(entries, rpmmd.Options{Revision: "1", Timestamp: 1_700_000_000, Compression: compression})
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(dir, "repodata")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return err
+	}
+	for _, f := range md.Files {
+		if err := os.WriteFile(filepath.Join(out, f.Name), f.Data, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(out, "repomd.xml"), md.Repomd, 0o644)
+}
+
+// doSign signs every package of a folder into another.
+func doSign(ctx context.Context, args []string) error {
+	key, err := sign.Load(args[0])
+	if err != nil {
+		return err
+	}
+	files, err := packagesOf(args[1])
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	for _, file := range files {
+		if err := signFile(ctx, key, at, file, filepath.Join(args[2], filepath.Base(file))); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+func signFile(ctx context.Context, key *sign.Key, at time.Time, from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	w := bufio.NewWriterSize(out, 64<<10)
+	if err := rpm.Resign(w, in, info.Size(), func(header []byte) ([]byte, int, error) {
+		sig, err := key.Sign(ctx, bytes.NewReader(header), at)
+		return sig, key.RPMTag(), err
+	}); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// doRead reads the headers of every package of a folder and prints who they are,
+// as rpm -qp does.
+func doRead(_ context.Context, args []string) error {
+	files, err := packagesOf(args[0])
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(os.Stdout)
+	for _, file := range files {
+		if err := readOne(out, file); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+func readOne(out *bufio.Writer, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	p, err := rpm.Read(f, info.Size(), file)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s-%s-%s.%s\n", p.Name, p.Version, p.Release, p.Arch)
+	return err
+}
