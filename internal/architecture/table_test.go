@@ -31,6 +31,7 @@ var levels = map[string]level{
 	"internal/dnf":      adapter,
 	"internal/flow":     adapter,
 	"internal/layers":   adapter,
+	"internal/qemu":     adapter,
 	"internal/rpmbuild": adapter,
 	"internal/sign":     adapter,
 	"internal/state":    adapter,
@@ -104,6 +105,7 @@ var owners = map[string][]string{
 	"golang.org/x/sys":                         {"internal/ui"},
 	"github.com/spf13/cobra":                   {"internal/cli"},
 	"github.com/spf13/pflag":                   {"internal/cli"},
+	"golang.org/x/crypto":                      {"internal/qemu"},
 	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd"},
 	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/rpmmd", "internal/debian"},
 	"net/http":                                 {"internal/web"},
@@ -128,6 +130,7 @@ var starts = map[string][]string{
 	"internal/compose":  {"mke2fs", "debugfs", "rpmdb", "unshare", "cat"},
 	"internal/layers":   {"git"},
 	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
+	"internal/qemu":     {"*"}, // qemu-system-x86_64, qemu-system-aarch64: the rig names it
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":     {"gpg", "gpg-connect-agent"},

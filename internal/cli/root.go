@@ -119,7 +119,7 @@ where everything stands and what comes next. slipway demo shows all of it.`,
 			root.AddCommand(c)
 		}
 	}
-	add("cycle", a.buildCmd(), a.testCmd(), a.checkCmd(), a.waiveCmd(), a.approveCmd(), a.rejectCmd(), a.publishCmd(), a.runCmd(), a.restoreCmd())
+	add("cycle", a.buildCmd(), a.testCmd(), a.checkCmd(), a.waiveCmd(), a.approveCmd(), a.rejectCmd(), a.publishCmd(), a.runCmd(), a.restoreCmd(), a.imageCmd())
 	add("look", a.statusCmd(), a.logCmd(), a.diffCmd(), a.feedCmd(), a.verifyCmd(), a.serveCmd())
 	add("setup", a.demoCmd(), a.initCmd(), a.configCmd(), a.keyCmd(), a.sourceCmd())
 	root.SetHelpCommand(helpCmd())

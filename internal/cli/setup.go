@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,7 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 	t := a.talk().Step("make the workspace")
 	// The sources of the runtime are resolved first: the lock is part of the first commit.
 	sources := map[distro.Digest][]byte{}
-	lock, err := a.resolveSources(ctx, revisions[0].Files, func(r io.Reader) (distro.Digest, int64, error) {
+	lock, missing, err := a.resolveSources(ctx, revisions[0].Files, func(r io.Reader) (distro.Digest, int64, error) {
 		b, err := io.ReadAll(r)
 		d := distro.DigestOf(b)
 		sources[d] = b
@@ -78,6 +79,7 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 	})
 	if err == nil {
 		revisions[0].Files["sources.lock"] = lock
+		leaveOut(revisions, missing)
 		var commits []layers.Commit
 		for _, r := range revisions {
 			modes := map[string]fs.FileMode{}
@@ -108,6 +110,9 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 		t.Failed("")
 		return "", err
 	}
+	for _, m := range missing {
+		t.Note(fmt.Sprintf("no board of %s is in this workspace: %v", m.Arch, m.Err))
+	}
 	if made {
 		t.Done("git repository; new keys in " + keyDir)
 	} else {
@@ -118,29 +123,53 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 
 // resolveSources takes the sources that the layer's specs want from this
 // machine's Debian packages, and gives the bytes of sources.lock.
-func (a *app) resolveSources(ctx context.Context, files map[string][]byte, put putSource) ([]byte, error) {
+func (a *app) resolveSources(ctx context.Context, files map[string][]byte, put putSource) ([]byte, []debian.Missing, error) {
 	tmp, err := os.MkdirTemp("", "slipway-init-")
 	if err != nil {
-		return nil, errs.E(errs.Unavailable, "make a scratch folder", err)
+		return nil, nil, errs.E(errs.Unavailable, "make a scratch folder", err)
 	}
 	defer os.RemoveAll(tmp)
 	for name, data := range files {
 		path := filepath.Join(tmp, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return nil, errs.E(errs.Unavailable, "write "+path, err)
+			return nil, nil, errs.E(errs.Unavailable, "write "+path, err)
 		}
 		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return nil, errs.E(errs.Unavailable, "write "+path, err)
+			return nil, nil, errs.E(errs.Unavailable, "write "+path, err)
 		}
 	}
 	def, err := config.LoadDefinition(filepath.Join(tmp, "slipway.yaml"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := lockSources(ctx, def, tmp, put); err != nil {
-		return nil, err
+	missing, err := lockSources(ctx, def, tmp, put)
+	if err != nil {
+		return nil, nil, err
 	}
-	return os.ReadFile(filepath.Join(tmp, "sources.lock"))
+	lock, err := os.ReadFile(filepath.Join(tmp, "sources.lock"))
+	return lock, missing, err
+}
+
+// leaveOut takes the boards of architectures that cannot be had here, and the
+// architectures, out of the example's definitions: each stands on a line of its
+// own there, with its architecture in its rig.
+func leaveOut(revisions []examples.Revision, missing []debian.Missing) {
+	for _, m := range missing {
+		for _, r := range revisions {
+			text, ok := r.Files["slipway.yaml"]
+			if !ok {
+				continue
+			}
+			var kept []string
+			for line := range strings.Lines(string(text)) {
+				if strings.Contains(line, "rig: qemu-"+m.Arch) {
+					continue
+				}
+				kept = append(kept, strings.NewReplacer(", "+m.Arch+"]", "]", "["+m.Arch+", ", "[").Replace(line))
+			}
+			r.Files["slipway.yaml"] = []byte(strings.Join(kept, ""))
+		}
+	}
 }
 
 // putSource keeps the bytes of a source.
@@ -160,7 +189,7 @@ func keepSources(ctx context.Context, dir string, sources map[distro.Digest][]by
 }
 
 // lockSources resolves the sources of every local layer and writes sources.lock.
-func lockSources(ctx context.Context, def *config.Definition, dir string, put putSource) error {
+func lockSources(ctx context.Context, def *config.Definition, dir string, put putSource) ([]debian.Missing, error) {
 	var wanted []debian.Wanted
 	for _, l := range def.Layers {
 		if l.URL != "" {
@@ -168,17 +197,17 @@ func lockSources(ctx context.Context, def *config.Definition, dir string, put pu
 		}
 		s, err := rpmbuild.ReadSources(filepath.Join(dir, l.Path))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, x := range s {
 			wanted = append(wanted, debian.Wanted(x))
 		}
 	}
-	pins, err := debian.Resolve(ctx, wanted, put)
+	pins, missing, err := debian.ResolveFor(ctx, wanted, debian.Options{Arches: def.Builder.Arches}, put)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return rpmbuild.WriteLock(filepath.Join(dir, "sources.lock"), pins)
+	return missing, rpmbuild.WriteLock(filepath.Join(dir, "sources.lock"), pins)
 }
 
 func (a *app) sourceCmd() *cobra.Command {
@@ -186,7 +215,11 @@ func (a *app) sourceCmd() *cobra.Command {
 		Example: "  slipway source lock && git commit -m \"newer runtime\" sources.lock",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				if err := lockSources(ctx, w.Definition, w.Dir, func(r io.Reader) (distro.Digest, int64, error) { return w.Blobs.Put(ctx, r) }); err != nil {
+				missing, err := lockSources(ctx, w.Definition, w.Dir, func(r io.Reader) (distro.Digest, int64, error) { return w.Blobs.Put(ctx, r) })
+				if err == nil && len(missing) > 0 {
+					err = missing[0].Err
+				}
+				if err != nil {
 					return err
 				}
 				pins, err := rpmbuild.ReadLock(filepath.Join(w.Dir, "sources.lock"))

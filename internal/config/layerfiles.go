@@ -115,7 +115,7 @@ func (b *BoardFile) check() {
 		msg, hint := choice("arch", b.Arch, distro.ArchNames())
 		d.at("arch", msg, hint)
 	}
-	if !d.given("machine_arch") {
+	if d.absent("machine_arch") {
 		b.MachineArch = distro.MachineArch(b.Name)
 		if !rules["arch"].accepts(b.MachineArch) {
 			d.missing("machine_arch", fmt.Sprintf("machine_arch would be %q, which is not %s", short(b.MachineArch), rules["arch"].what), "name one: small letters, digits and _")
@@ -124,12 +124,18 @@ func (b *BoardFile) check() {
 	if _, taken := distro.LookupArch(b.MachineArch); taken {
 		d.at("machine_arch", fmt.Sprintf("machine_arch is %s, an architecture of generic packages", b.MachineArch), "each has its own feed: choose another name")
 	}
-	if !d.given("console") {
+	if d.absent("console") {
 		b.Console = "ttyS0"
 		if b.Arch == "aarch64" {
 			b.Console = "ttyAMA0"
 		}
 	}
+}
+
+// absent is true for a key without a value, too; not for one whose value was refused.
+func (d *document) absent(path string) bool {
+	n := d.values[path]
+	return !d.given(path) || n != nil && n.ShortTag() == "!!null"
 }
 
 // ownName judges the name that a document has from its file.
@@ -177,7 +183,7 @@ func (i *ImageFile) check() {
 	switch {
 	case i.Format == "oci" && i.Size != "":
 		d.at("size", "size does nothing with format oci", "remove it")
-	case i.Format == "ext4" && !d.given("size"):
+	case i.Format == "ext4" && d.absent("size"):
 		d.missing("size", "size is missing", rules["size"].form)
 	case i.Size != "" && (i.Size.Bytes() < minSize || i.Size.Bytes() > maxImage):
 		d.at("size", fmt.Sprintf("size is %s", i.Size), "from 16M to 64G")

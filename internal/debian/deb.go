@@ -337,11 +337,11 @@ func (a *apt) wouldInstall(ctx context.Context, name, status string) ([]deb, err
 		}
 		return nil, errs.E(errs.Unavailable, fmt.Sprintf("apt cannot resolve the dependencies of %s for %s: %s", name, a, why))
 	}
-	// 'uri' name_version_arch.deb size and a sum, of a weak kind.
+	// 'uri' name_version_arch.deb size and a sum, of a weak kind; that of security updates is missing.
 	var names []string
 	for l := range strings.Lines(out) {
 		f := strings.Fields(l)
-		if len(f) == 4 && strings.HasPrefix(f[0], "'") {
+		if len(f) >= 3 && strings.HasPrefix(f[0], "'") {
 			n, _, _ := strings.Cut(f[1], "_")
 			names = append(names, n)
 		}
