@@ -50,7 +50,7 @@ echo last >> usr/lib/holes
 truncate -s 300K usr/lib/zeros
 for i in $(seq 400); do echo $i > usr/lib/a-file-with-quite-a-long-name-so-that-the-folder-becomes-large-$i; done
 ln -s /usr/lib/$(printf 'x%.0s' $(seq 200)) usr/lib/long-link
-touch -d 2025-06-01T00:00:00Z usr/lib/*
+touch -h -d 2025-06-01T00:00:00Z usr/lib/*
 echo kept > volatile/log/own/kept
 %post
 echo "user:!:$(( $(date +%%s) / 86400 )):0:99999:7:::" >> /etc/shadow

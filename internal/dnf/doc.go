@@ -19,6 +19,12 @@
 //     macros only those of its own package do, and the root's .rpmmacros. (libdnf
 //     opens the host's dnf.conf for the object that stands for what is installed;
 //     no setting of a feed or of a transaction comes from there.)
+//   - A root of another architecture, or of a machine (Options.Arch, MachineArch),
+//     takes its packages from the feeds and no others. What only its own programs
+//     could run, its scriptlets for a shell, is not run, and with it no scriptlet
+//     of that transaction: Result.NotRun says so. Scriptlets in Lua do run, unless
+//     there are such others; where the kernel starts an emulator (Debian's
+//     qemu-user-static) all run.
 //   - Roots are independent: several may work at once. One Root is used by one
 //     goroutine at a time.
 //   - Cancelling the context kills the whole process group.

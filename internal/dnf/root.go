@@ -31,6 +31,9 @@ type Options struct {
 	Repos []Repo
 	Vars  map[string]string // dnf's variables; "releasever" is one of them
 	Arch  string            // package architecture of the device; "" is this machine's
+	// MachineArch is the architecture of the device's machine packages, beside
+	// Arch and noarch; "" for none.
+	MachineArch string
 }
 
 // Root is an install root. Make it with [Tool.NewRoot] or [Root.Clone].
@@ -150,11 +153,12 @@ func (r *Root) configure() error {
 		}
 		vars[k] = v
 	}
-	if a := r.opt.Arch; a != "" && a != "noarch" {
-		if !varName.MatchString(a) {
+	if a := r.opt.arches(); a != "" {
+		if !varName.MatchString(strings.Replace(a, ":", "", 1)) {
 			return errs.E(errs.Invalid, fmt.Sprintf("%q is no architecture", a))
 		}
 		vars["arch"] = a
+		files["home/.rpmrc"] = r.opt.rpmrc()
 	}
 	for k, v := range vars {
 		files["vars/"+k] = v + "\n"

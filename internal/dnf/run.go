@@ -25,6 +25,10 @@ type Result struct {
 	Now                                      []distro.PackageRecord // all that is installed afterwards
 	Scriptlets                               []string               // lines that tell of failed scriptlets, though dnf may say "Complete!"
 	Talk                                     []string               // what scriptlets and rpm said otherwise
+	// NotRun names the scriptlets for whose sake none was run: "logline: %pre by
+	// /bin/sh". They are of another architecture and nothing here emulates it.
+	// It is empty when every scriptlet ran.
+	NotRun []string
 }
 
 // Install installs packages, by name or name-[epoch:]version-release.arch, with
@@ -167,7 +171,17 @@ func (r *Root) transact(ctx context.Context, args ...string) (Result, error) {
 		}
 	}
 	r.known = false
+	var notRun []string
+	if !r.opt.canRun() {
+		if notRun, err = r.foreignScriptlets(ctx, args); err != nil {
+			return Result{Now: before}, err
+		}
+		if len(notRun) > 0 {
+			args = append([]string{args[0], "--setopt=tsflags=noscripts"}, args[1:]...)
+		}
+	}
 	res, err := r.dnf(ctx, args...)
+	res.NotRun = notRun
 	if ctx.Err() != nil {
 		return res, err
 	}
