@@ -31,6 +31,10 @@ type Check interface {
 	Run(ctx context.Context, bed *Bed) (Result, error)
 }
 
+// PerBoard is what a check is when it asks about one device's feeds, and so once a
+// board; others ask about all packages at once.
+type PerBoard interface{ PerBoard() }
+
 // Result is what a check found.
 type Result struct {
 	Asked    int    // questions asked; 0 needs a Note
@@ -80,6 +84,11 @@ type Bed struct {
 	Origins   []Origin
 	Base      []distro.PackageRecord // of the release that the candidate follows; none for the first
 	Arch      string                 // of the device; "" is this machine's
+	// MachineArch is the scope of the device's machine packages; "" is none.
+	MachineArch string
+	// Alone says which packages "installs" installs alone; nil is all. A package of
+	// several boards' feeds need not be asked about on each.
+	Alone func(distro.PackageRecord) bool
 	Jobs      int                    // install roots at work at one time, in all checks together; at least 1
 	// Progress tells what is done; it may be nil. Calls never overlap.
 	Progress func(check string, done, total int, text string)

@@ -150,7 +150,7 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 	}
 	vars := boardVars(i.Board)
 	vars["slipway_url"], vars["slipway_snapshot"] = src.url, src.snapshot
-	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: w.deviceRepos(src.keys), Vars: vars, Arch: i.Board.machineArch()})
+	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: w.deviceRepos(src.keys), Vars: vars, Arch: i.Board.File.Arch, MachineArch: i.Board.machineArch()})
 	if err != nil {
 		return compose.Manifest{}, "", err
 	}

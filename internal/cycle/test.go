@@ -54,7 +54,7 @@ func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
 	}
 	t := w.Talk.Step("test " + b.ID.Candidate())
 	bed.Progress = func(id string, done, total int, text string) { t.Progress(done, total, id+": "+text) }
-	outcomes, err := check.Run(ctx, bed, w.Checks, levels(w.Definition.Gate.Checks))
+	outcomes, err := w.runChecks(ctx, b, bed)
 	if err != nil {
 		t.Failed("")
 		return b, err

@@ -22,6 +22,9 @@ func New() check.Check { return installs{} }
 
 type installs struct{}
 
+// PerBoard makes it a check of one board.
+func (installs) PerBoard() {}
+
 func (installs) Spec() distro.CheckSpec {
 	return distro.CheckSpec{ID: "installs", Level: distro.Block,
 		Asks: "does every package install, alone and all together, from the signed feed, without errors of scriptlets?",
@@ -35,7 +38,7 @@ func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 	if len(packages) == 0 {
 		return res, errs.E(errs.Invalid, "the candidate has no packages")
 	}
-	base, err := bed.Tool.NewRoot(ctx, filepath.Join(bed.Dir, "base"), dnf.Options{Repos: bed.Candidate.Repos, Vars: bed.Candidate.Vars, Arch: bed.Arch})
+	base, err := bed.Tool.NewRoot(ctx, filepath.Join(bed.Dir, "base"), dnf.Options{Repos: bed.Candidate.Repos, Vars: bed.Candidate.Vars, Arch: bed.Arch, MachineArch: bed.MachineArch})
 	if err != nil {
 		return res, err
 	}
@@ -65,7 +68,9 @@ func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			return err
 		}
 		p := packages[i-1]
-		if by, ok := relations.Obsoleted(p, packages); ok {
+		if bed.Alone != nil && !bed.Alone(p) {
+			answers[i] = answer{summary: fmt.Sprintf("%s: asked on another board\n", p.NEVRA())}
+		} else if by, ok := relations.Obsoleted(p, packages); ok {
 			answers[i] = answer{summary: fmt.Sprintf("%s: not asked, obsoleted by %s\n", p.NEVRA(), by.NEVRA())}
 		} else {
 			answers[i], err = r.alone(ctx, p)

@@ -22,6 +22,9 @@ func New() check.Check { return upgrades{} }
 
 type upgrades struct{}
 
+// PerBoard makes it a check of one board.
+func (upgrades) PerBoard() {}
+
 func (upgrades) Spec() distro.CheckSpec {
 	return distro.CheckSpec{ID: "upgrades", Level: distro.Block,
 		Asks: "does a device of the first and of the last release upgrade to the candidate, keep its edited configuration, and come back?",
@@ -87,7 +90,7 @@ type journey struct {
 }
 
 func (j *journey) run(ctx context.Context) (err error) {
-	j.root, err = j.bed.Tool.NewRoot(ctx, filepath.Join(j.bed.Dir, "from-"+j.origin.Name), dnf.Options{Repos: j.origin.Feed.Repos, Vars: j.origin.Feed.Vars, Arch: j.bed.Arch})
+	j.root, err = j.bed.Tool.NewRoot(ctx, filepath.Join(j.bed.Dir, "from-"+j.origin.Name), dnf.Options{Repos: j.origin.Feed.Repos, Vars: j.origin.Feed.Vars, Arch: j.bed.Arch, MachineArch: j.bed.MachineArch})
 	if err != nil {
 		return err
 	}

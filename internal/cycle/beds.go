@@ -1,0 +1,155 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"slipway/internal/check"
+	"slipway/internal/distro"
+)
+
+// runChecks runs the checks: those of a device's feeds once a board, the others
+// once. Without boards the device is this machine.
+func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]check.Outcome, error) {
+	policy := levels(w.Definition.Gate.Checks)
+	boards, err := w.boards(w.exportedLayer(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	if len(boards) == 0 {
+		return check.Run(ctx, bed, w.Checks, policy)
+	}
+	var once, each []check.Check
+	for _, c := range w.Checks {
+		if _, ok := c.(check.PerBoard); ok {
+			each = append(each, c)
+		} else {
+			once = append(once, c)
+		}
+	}
+	merged := map[string]*check.Outcome{}
+	asked := map[string]bool{} // scopes whose packages were installed alone
+	for _, board := range boards {
+		one := w.boardBed(*bed, board, asked)
+		if tell := bed.Progress; tell != nil {
+			one.Progress = func(id string, done, total int, text string) { tell(board.Name+", "+id, done, total, text) }
+		}
+		outcomes, err := check.Run(ctx, &one, each, policy)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range outcomes {
+			merge(merged, board.Name, o)
+		}
+		for _, s := range []string{"noarch", board.File.Arch, board.machineArch()} {
+			asked[s] = true
+		}
+	}
+	rest, err := check.Run(ctx, bed, once, policy)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rest {
+		merged[rest[i].Result.Spec.ID] = &rest[i]
+	}
+	var out []check.Outcome
+	for _, c := range w.Checks {
+		if o := merged[c.Spec().ID]; o != nil { // off: not there
+			out = append(out, *o)
+		}
+	}
+	return out, nil
+}
+
+// boardBed is the bed as a board's device sees it: its three feeds and what they
+// hold.
+func (w *Workspace) boardBed(bed check.Bed, b Board, asked map[string]bool) check.Bed {
+	mine := func(l []distro.PackageRecord) []distro.PackageRecord {
+		var out []distro.PackageRecord
+		for _, r := range l {
+			if r.Scope == "noarch" || r.Scope == b.File.Arch || r.Scope == b.machineArch() {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+	device := func(f check.Feed) check.Feed {
+		vars := boardVars(b)
+		for k, v := range f.Vars {
+			vars[k] = v
+		}
+		return check.Feed{Repos: w.deviceRepos(f.Repos[0].GPGKeys), Vars: vars}
+	}
+	bed.Dir = filepath.Join(bed.Dir, b.Name)
+	bed.Arch, bed.MachineArch = b.File.Arch, b.machineArch()
+	bed.Packages, bed.Brought, bed.Base = mine(bed.Packages), mine(bed.Brought), mine(bed.Base)
+	bed.Candidate = device(bed.Candidate)
+	origins := make([]check.Origin, 0, len(bed.Origins))
+	for _, o := range bed.Origins {
+		o.Feed, o.Packages = device(o.Feed), mine(o.Packages)
+		if len(o.Packages) > 0 { // a board that came later has none
+			origins = append(origins, o)
+		}
+	}
+	bed.Origins = origins
+	done := map[string]bool{}
+	for s := range asked {
+		done[s] = true
+	}
+	bed.Alone = func(r distro.PackageRecord) bool { return !done[r.Scope] }
+	return bed
+}
+
+// merge joins what a check found on one board to what it found on the others.
+// Findings name their board; what is found alike on several names all of them.
+func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
+	prefix := "test/" + o.Result.Spec.ID + "/"
+	for i := range o.Files {
+		o.Files[i].Name = path.Join(board, o.Files[i].Name)
+	}
+	for i := range o.Result.Findings {
+		f := &o.Result.Findings[i]
+		f.Boards = []string{board}
+		if rest, ok := strings.CutPrefix(f.Log, prefix); ok {
+			f.Log = prefix + board + "/" + rest
+		}
+	}
+	if o.Result.Error != "" {
+		o.Result.Error = fmt.Sprintf("%s: %s", board, o.Result.Error)
+	}
+	if o.Result.Note != "" {
+		o.Result.Note = fmt.Sprintf("%s: %s", board, o.Result.Note)
+	}
+	all := into[o.Result.Spec.ID]
+	if all == nil {
+		into[o.Result.Spec.ID] = &o
+		return
+	}
+	all.Result.Asked += o.Result.Asked
+	all.Result.Error = joined(all.Result.Error, o.Result.Error)
+	all.Result.Note = joined(all.Result.Note, o.Result.Note)
+	all.Files = append(all.Files, o.Files...)
+	for _, f := range o.Result.Findings {
+		same := false
+		for i := range all.Result.Findings {
+			g := &all.Result.Findings[i]
+			if g.Key() == f.Key() && g.Text == f.Text && g.Level == f.Level {
+				g.Boards, same = append(g.Boards, board), true
+				break
+			}
+		}
+		if !same {
+			all.Result.Findings = append(all.Result.Findings, f)
+		}
+	}
+}
+
+func joined(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
+}
