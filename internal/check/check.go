@@ -89,7 +89,7 @@ type Bed struct {
 	// Alone says which packages "installs" installs alone; nil is all. A package of
 	// several boards' feeds need not be asked about on each.
 	Alone func(distro.PackageRecord) bool
-	Jobs      int                    // install roots at work at one time, in all checks together; at least 1
+	Jobs  int // install roots at work at one time, in all checks together; at least 1
 	// Progress tells what is done; it may be nil. Calls never overlap.
 	Progress func(check string, done, total int, text string)
 	// SameButNumber tells whether two packages differ in nothing but the number that
