@@ -359,8 +359,12 @@ func (a *apt) wouldInstall(ctx context.Context, name, status string) ([]deb, err
 func (a *apt) fetch(ctx context.Context, all []deb) error {
 	var lacking []deb
 	for _, d := range all {
-		if sum, err := sumFile(filepath.Join(a.debs, d.SHA256)); (err != nil || sum != d.SHA256) && !slices.Contains(lacking, d) {
+		path := filepath.Join(a.debs, d.SHA256)
+		if sum, err := sumFile(path); (err != nil || sum != d.SHA256) && !slices.Contains(lacking, d) {
 			lacking = append(lacking, d)
+			if err := os.RemoveAll(path); err != nil {
+				return errs.E(errs.Unavailable, "drop a damaged download", err)
+			}
 		}
 	}
 	if len(lacking) == 0 {
