@@ -9,8 +9,7 @@
 //	key, err := qemu.NewKey()
 //	guest, err := rig.Boot(ctx, qemu.Options{
 //		Name: "light on qemuarm64", Dir: dir, Image: "light.img",
-//		Kernel: qemu.KernelFrom(open), // the pair that the image's own /boot names
-//		FwCfg:  map[string][]byte{qemu.SeedKey: key.Authorized()},
+//		FwCfg: map[string][]byte{qemu.SeedKey: key.Authorized()},
 //	})
 //	defer guest.Kill()
 //	err = guest.WaitReady(ctx)

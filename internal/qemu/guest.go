@@ -22,7 +22,7 @@ const (
 	Host = "10.0.2.2"
 )
 
-// Options of a guest. Only Kernel is needed.
+// Options of a guest. Image or Kernel is needed.
 type Options struct {
 	Name  string // in messages: "light on qemuarm64"
 	Dir   string // of the guest alone, made when missing; default: a temporary one. The disk goes with the guest, the log stays
@@ -31,7 +31,7 @@ type Options struct {
 	InPlace bool
 	Drives  []string // further raw disks, read-only
 	// Kernel is asked at each power-on what to boot, with the path of the guest's
-	// disk: see [KernelFrom].
+	// disk; default [ImageKernel].
 	Kernel   func(disk string) (Kernel, error)
 	Memory   int               // MiB; default 512
 	CPUs     int               // default 1
@@ -80,7 +80,10 @@ type Guest struct {
 // kernel is for another rig; else errs.Failed.
 func (r *Rig) Boot(ctx context.Context, opt Options) (*Guest, error) {
 	if opt.Kernel == nil {
-		return nil, errs.E(errs.Invalid, "a guest needs a kernel")
+		if opt.Image == "" {
+			return nil, errs.E(errs.Invalid, "a guest needs an image, or a kernel")
+		}
+		opt.Kernel = ImageKernel
 	}
 	opt.Name = orText(opt.Name, filepath.Base(opt.Image))
 	opt.Ready = orText(opt.Ready, Ready)

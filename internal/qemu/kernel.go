@@ -2,10 +2,10 @@ package qemu
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"slipway/internal/errs"
+	"slipway/internal/imagefs"
 )
 
 // Kernel is what a boot loader hands to the processor.
@@ -16,7 +16,7 @@ type Kernel struct {
 	Cmdline   string
 }
 
-// Files reads files of an image's root file system, by absolute path.
+// Files reads files by names as in io/fs: no slash in front.
 type Files interface {
 	ReadFile(name string) ([]byte, error)
 }
@@ -27,24 +27,20 @@ type Files interface {
 // it.
 const BootConf = "/boot/slipway-boot.conf"
 
-// KernelFrom gives an [Options.Kernel] that reads what the image itself names in
-// [BootConf]. What open gives is closed when it is an io.Closer.
-func KernelFrom(open func(disk string) (Files, error)) func(disk string) (Kernel, error) {
-	return func(disk string) (Kernel, error) {
-		files, err := open(disk)
-		if err != nil {
-			return Kernel{}, err
-		}
-		if c, ok := files.(io.Closer); ok {
-			defer func() { _ = c.Close() }()
-		}
-		return ReadKernel(files)
+// ImageKernel reads the kernel that a disk image names: what [Options].Kernel is
+// by default.
+func ImageKernel(disk string) (Kernel, error) {
+	img, err := imagefs.Open(disk)
+	if err != nil {
+		return Kernel{}, err
 	}
+	defer func() { _ = img.Close() }()
+	return ReadKernel(img)
 }
 
 // ReadKernel reads the kernel that the image names.
 func ReadKernel(files Files) (Kernel, error) {
-	conf, err := files.ReadFile(BootConf)
+	conf, err := files.ReadFile(inside(BootConf))
 	if err != nil {
 		return Kernel{}, errs.E(errs.Failed, "the image does not say what it boots", err,
 			errs.Hint("it needs a kernel package: its scriptlets write "+BootConf))
@@ -53,16 +49,18 @@ func ReadKernel(files Files) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	if k.Image, err = files.ReadFile(k.Name); err != nil {
+	if k.Image, err = files.ReadFile(inside(k.Name)); err != nil {
 		return Kernel{}, errs.E(errs.Failed, BootConf+" names a kernel that cannot be read", err)
 	}
 	if initramfs != "" {
-		if k.Initramfs, err = files.ReadFile(initramfs); err != nil {
+		if k.Initramfs, err = files.ReadFile(inside(initramfs)); err != nil {
 			return Kernel{}, errs.E(errs.Failed, BootConf+" names an initramfs that cannot be read", err)
 		}
 	}
 	return k, nil
 }
+
+func inside(path string) string { return strings.TrimLeft(path, "/") }
 
 func parseBootConf(text string) (k Kernel, initramfs string, err error) {
 	n := 0

@@ -178,7 +178,7 @@ func (g *Guest) HostKeys(ctx context.Context) (map[string]string, error) {
 		if err != nil || !slices.Contains(offered, kind) {
 			continue
 		}
-		have := len(keys)
+		have, tries := len(keys), 0
 		err = g.dial(ctx, func(ctx context.Context, addr string) error {
 			// The callback comes after the server has proved that the key is its own. What
 			// error the handshake then ends with is a race.
@@ -187,7 +187,8 @@ func (g *Guest) HostKeys(ctx context.Context) (map[string]string, error) {
 					keys[key.Type()] = ssh.FingerprintSHA256(key)
 					return errSeen
 				}})
-			if len(keys) > have {
+			// Dropbear offers RSA without having such a key, and then drops the connection.
+			if tries++; len(keys) > have || tries == 3 {
 				return nil
 			}
 			return err
@@ -222,6 +223,10 @@ func offers(ctx context.Context, addr string) ([]string, error) {
 			break
 		}
 	}
+	return readOffers(r)
+}
+
+func readOffers(r io.Reader) ([]string, error) {
 	head := make([]byte, 5) // length of the packet, of its padding
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, err
@@ -257,7 +262,7 @@ type Output struct {
 
 // Run runs a line of shell in the guest. An exit code other than 0 is
 // errs.Failed, with the output all the same; a connection that breaks (the guest
-// reboots) is errs.Unavailable.
+// reboots) is errs.Unavailable. When ctx ends, so does the connection.
 func (s *SSH) Run(ctx context.Context, command string) (Output, error) {
 	return s.run(ctx, command, nil)
 }
@@ -276,7 +281,8 @@ func (s *SSH) run(ctx context.Context, command string, stdin []byte) (Output, er
 		return out, errs.E(errs.Unavailable, "the connection to the guest is lost", err)
 	}
 	defer func() { _ = session.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = session.Close() })
+	// Only a closed connection ends the wait for a command that does not want to end.
+	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
 	var stdout, stderr bytes.Buffer
 	session.Stdout, session.Stderr = &stdout, &stderr
@@ -285,8 +291,6 @@ func (s *SSH) run(ctx context.Context, command string, stdin []byte) (Output, er
 	}
 	err = session.Run(command)
 	if ctx.Err() != nil {
-		// Only a closed connection ends a command that does not want to.
-		s.Close()
 		return out, context.Cause(ctx)
 	}
 	out.Stdout, out.Stderr = stdout.String(), stderr.String()

@@ -3,7 +3,10 @@
 //
 // A layer is a folder: specs/<name>/<name>.spec with its sources beside it, and
 // specs/<name>/sources.yaml for sources that lie in no layer ([ReadSources]).
-// One task builds one spec for one scope: "noarch", or the architecture.
+// One task builds one spec for one scope: "noarch" once, generic packages once per
+// architecture, machine packages (BuildArch: %{slipway_machine_arch}) once per
+// board. Another architecture's packages are cross-compiled; a task's sysroot holds
+// packages of its own architecture, of its own machine, and noarch.
 //
 //   - [Builder.Prepare] copies the specs, parses all of them, resolves what they
 //     need of each other and writes the plan. Everything that is wrong with any

@@ -107,12 +107,12 @@ func parseSources(spec string, data []byte) ([]Source, error) {
 
 var (
 	debName     = regexp.MustCompile(`^[a-z0-9{][a-z0-9+.*?{}-]*$`)
-	placeholder = regexp.MustCompile(`\{[^}]*\}?|\}`)
+	placeholder = regexp.MustCompile(`\{[^}\n]*\}?|\}`)
 )
 
 // wrong says what does not go together in a source.
 func (s Source) wrong() string {
-	holes := placeholder.FindAllString(s.Name+s.Deb, -1)
+	holes := placeholder.FindAllString(s.Name+"\n"+s.Deb, -1)
 	for _, h := range holes {
 		if h != "{arch}" && h != "{n}" {
 			return "has " + h + " in it; {arch} and {n} are known"

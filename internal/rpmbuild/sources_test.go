@@ -38,6 +38,43 @@ func TestReadSources(t *testing.T) {
 	}
 }
 
+func TestDownloadedSources(t *testing.T) {
+	t.Parallel()
+	list, err := parseSources("s", []byte(`
+- {name: "dropbear-{arch}.deb", deb: dropbear-bin}
+- {name: "linux-{n}-{arch}.deb", deb: "linux-image-6.1.*-cloud-{arch}", newest: 2}
+- {name: "dnf-{arch}.tar", deb: dnf, closure: true, without: [libc6, "perl*"], arches: [x86_64]}
+`))
+	want := []Source{{Spec: "s", Name: "dropbear-{arch}.deb", Deb: "dropbear-bin"}, {Spec: "s", Name: "linux-{n}-{arch}.deb", Deb: "linux-image-6.1.*-cloud-{arch}", Newest: 2},
+		{Spec: "s", Name: "dnf-{arch}.tar", Deb: "dnf", Closure: true, Without: []string{"libc6", "perl*"}, Arches: []string{"x86_64"}}}
+	if err != nil || !reflect.DeepEqual(list, want) {
+		t.Errorf("%+v %v", list, err)
+	}
+	if !list[1].makes("linux-2-arm64.deb") || list[1].makes("linux-a-arm64.deb") || list[0].makes("dropbear.deb") {
+		t.Error("names of a source")
+	}
+	for text, want := range map[string]string{
+		"{name: a, debian: a, deb: a}":               "comes from debian (installed here) and from deb (downloaded): choose one",
+		"{name: 'a-{arch}', debian: a}":              "is taken from an installed package",
+		"{name: a, debian: a, closure: true}":        "is taken from an installed package",
+		"{name: 'a-{arhc}', deb: a}":                 "has {arhc} in it; {arch} and {n} are known",
+		"{name: 'a-{arch', deb: a}":                  "has {arch in it; {arch} and {n} are known",
+		"{name: a, deb: '--help'}":                   "which is no name of a Debian package",
+		"{name: a, deb: 'a_1'}":                      "which is no name of a Debian package",
+		"{name: a, deb: a, paths: [/bin/a]}":         "has paths, which are for debian",
+		"{name: a, deb: a, without: [b]}":            "has without, which is for closure: true",
+		"{name: a, deb: 'a*', newest: 2}":            "has newest, so its name needs {n}",
+		"{name: 'a{n}', deb: a, newest: 2}":          "has newest, so its deb needs a *",
+		"{name: 'a{n}', deb: 'a*', newest: 10}":      "has newest, which is from 1 to 9",
+		"{name: 'a{arch}', deb: a, arches: [arm64]}": "is for the architecture arm64; known are x86_64, aarch64",
+		"{name: 'a{arch}', deb: a, clousre: true}":   `unknown key "clousre"`,
+	} {
+		if _, err := parseSources("s", []byte("- "+text)); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 func TestLock(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sources.lock")
@@ -76,6 +113,7 @@ func TestUpstream(t *testing.T) {
 
 func FuzzSources(f *testing.F) {
 	f.Add("- {name: a.tar, debian: a, paths: [/bin/*]}\n")
+	f.Add("- {name: 'l-{n}-{arch}', deb: 'l-*-{arch}', newest: 2, closure: true, without: [a], arches: [aarch64]}\n")
 	f.Add("- name: [\n")
 	f.Add("x: &a [*a]\n")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -84,7 +122,7 @@ func FuzzSources(f *testing.F) {
 			t.Errorf("%v is not Invalid", err)
 		}
 		for _, s := range list {
-			if err == nil && (s.Name != filepath.Base(s.Name) || s.Debian == "") {
+			if err == nil && (s.Name != filepath.Base(s.Name) || s.Debian == "" && s.Deb == "") {
 				t.Errorf("accepted %+v", s)
 			}
 		}

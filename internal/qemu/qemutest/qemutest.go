@@ -9,6 +9,7 @@ package qemutest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -44,14 +45,15 @@ func Native() string {
 }
 
 // Device is the last part of a guest's start: a good one. Its host keys and who
-// may log in are kept on the first disk, as a tar, if there is a disk.
+// may log in are kept on the first disk if there is one, as a tar behind its
+// file system, from byte 64 Mi on.
 const Device = `
-if [ -e /dev/vda ]; then tar xf /dev/vda -C /keep 2>/dev/null; fi
+if [ -e /dev/vda ]; then dd if=/dev/vda bs=1M skip=64 2>/dev/null | tar x -C /keep 2>/dev/null; fi
 if [ ! -s /keep/host ]; then
 	dropbearkey -t ed25519 -f /keep/host >/dev/null 2>&1
 	cp /sys/firmware/qemu_fw_cfg/by_name/opt/org.slipway/authorized_key/raw /keep/authorized_keys 2>/dev/null ||
 		echo "slipway: claim password for root: three-small-ships"
-	if [ -e /dev/vda ]; then tar cf /dev/vda -C /keep host authorized_keys; sync; fi
+	if [ -e /dev/vda ]; then tar c -C /keep . | dd of=/dev/vda bs=1M seek=64 conv=notrunc 2>/dev/null; sync; fi
 fi
 mkdir -p /root/.ssh
 cp /keep/authorized_keys /root/.ssh/ 2>/dev/null
@@ -87,6 +89,32 @@ func Kernel(t testing.TB, rig, rc string) qemu.Kernel {
 	a.file("etc/inittab", 0o644, []byte("::sysinit:/bin/sh /etc/rc\n"))
 	a.file("etc/rc", 0o755, []byte(prelude+p.insmod()+network+rc))
 	return qemu.Kernel{Name: "/boot/vmlinuz-" + p.version, Image: p.kernel, Initramfs: a.bytes(), Cmdline: "console=" + r.Console + " panic=10"}
+}
+
+// Image makes a disk image that names what [Kernel] gives: an ext4 file system
+// with /boot alone, and 2 MiB behind it for a [Device].
+func Image(t testing.TB, rig, rc string) string {
+	t.Helper()
+	k := Kernel(t, rig, rc)
+	dir := t.TempDir()
+	path, boot := filepath.Join(dir, "disk.img"), filepath.Join(dir, "root", "boot")
+	if err := os.MkdirAll(boot, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conf := fmt.Sprintf("kernel=%s\ninitramfs=/boot/initramfs.img\ncmdline=%s\n", k.Name, k.Cmdline)
+	for name, b := range map[string][]byte{filepath.Base(k.Name): k.Image, "initramfs.img": k.Initramfs, filepath.Base(qemu.BootConf): []byte(conf)} {
+		if err := os.WriteFile(filepath.Join(boot, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("/sbin/mke2fs", "-q", "-t", "ext4", "-d", filepath.Join(dir, "root"), path, "64M").CombinedOutput()
+	if err != nil {
+		t.Fatalf("mke2fs (Debian's e2fsprogs): %v\n%s", err, out)
+	}
+	if err := errors.Join(os.Truncate(path, 66<<20), os.RemoveAll(filepath.Join(dir, "root"))); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 const prelude = `exec >/dev/console 2>&1
