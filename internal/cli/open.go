@@ -85,7 +85,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		w.Blobs, w.Tree = store.ReadBlobs(settings.StoreDir()), store.ReadTree(settings.PublicationDir())
 	}
 	w.Builder = func(n cycle.Numbers) (cycle.Builder, error) {
-		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir}, Numbers: n}), nil
+		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir}, Numbers: n}), nil
 	}
 	w.Keys = func() (cycle.Keys, error) {
 		p, err := loadKey(keyDir, "package")

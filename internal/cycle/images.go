@@ -155,8 +155,13 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 		return compose.Manifest{}, "", err
 	}
 	defer root.Remove()
-	if _, err := root.Install(ctx, i.File.Packages...); err != nil {
+	res, err := root.Install(ctx, i.File.Packages...)
+	if err != nil {
 		return compose.Manifest{}, "", errs.Wrap(err, "install image %s of %s", i.File.Name, i.Board.Name)
+	}
+	if len(res.NotRun) > 0 {
+		return compose.Manifest{}, "", errs.E(errs.Failed, fmt.Sprintf("image %s of %s: scriptlets of another architecture could not run here: %s", i.File.Name, i.Board.Name, strings.Join(res.NotRun, ", ")),
+			errs.Hint("write them in Lua (%post -p <lua>), or install qemu-user-static where binfmt works"))
 	}
 	if err := compose.Clean(ctx, root.Path(), src.date); err != nil {
 		return compose.Manifest{}, "", err

@@ -61,6 +61,9 @@ type NumberRow struct {
 	NumberKey
 	Number  int    `json:"number"`
 	Content Digest `json:"content_digest"` // over all packages of the task, see TaskContent
+	// Inputs is all that decided the packages but the number: with equal inputs a
+	// builder may keep the packages without building them. "" is unknown.
+	Inputs Digest `json:"inputs,omitempty"`
 }
 
 // TaskContent joins the content digests of all packages of one task, in order

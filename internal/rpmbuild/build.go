@@ -60,7 +60,7 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 		return errs.Wrap(err, "console log")
 	}
 	defer console.Close()
-	r := &run{b: b, sb: sb, dir: dir, plan: p, done: map[string]*marker{}}
+	r := &run{b: b, sb: sb, dir: dir, plan: p, done: map[string]*marker{}, same: p.same()}
 	tell := func(e distro.BuildEvent) {
 		e.Done, e.Total = len(r.done), len(p.Tasks)
 		fmt.Fprintln(console, strings.TrimRight(fmt.Sprintf("%-6s %s %s", e.Type, e.Task, e.Text), " "))
@@ -94,6 +94,7 @@ type run struct {
 	dir  string
 	plan *plan
 	done map[string]*marker // of finished tasks; only the goroutine of all changes it
+	same map[string]*marker // of tasks that need not be built, see plan.same
 }
 
 type result struct {

@@ -30,6 +30,7 @@ type plan struct {
 	Key      distro.Digest          `json:"key"`    // of revision, build, version, architectures and boards: whose plan this is
 	Build    distro.BuildID         `json:"build"`
 	Tasks    []task                 `json:"tasks"`           // by name
+	Tools    map[string]string      `json:"tools"`           // versions of what builds
 	Notes    []string               `json:"notes,omitempty"` // what is not built, and why
 	Numbers  []distro.NumberRow     `json:"base_numbers"`
 	Packages []distro.PackageRecord `json:"base_packages"`
@@ -51,6 +52,7 @@ type task struct {
 	Feed    bool              `json:"feed_config"` // it reads feed-config/
 	Outputs []string          `json:"packages"`    // names
 	Input   distro.Digest     `json:"input"`       // of all that decides its packages but the number and the needs
+	Stable  distro.Digest     `json:"stable"`      // the same, without the release's version when the spec does not read it
 }
 
 // need is one package of another task.
@@ -126,7 +128,7 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 		return errs.Wrap(err, "folder of the build")
 	}
 	return writeJSON(filepath.Join(dir, "plan.json"), plan{Schema: planSchema, Key: key, Build: seed.Build, Tasks: tasks,
-		Notes: unbuilt(specs, tasks), Numbers: seed.Numbers, Packages: seed.Packages})
+		Tools: rev.Builder.Tools, Notes: unbuilt(specs, tasks), Numbers: seed.Numbers, Packages: seed.Packages})
 }
 
 // start checks the tools and the sandbox.

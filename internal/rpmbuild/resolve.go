@@ -40,6 +40,11 @@ func resolve(specs []*spec, vars map[string]string) ([]task, error) {
 			}
 		}
 		t.Input = distro.DigestOf(distro.CanonicalJSON([]any{s.sums, s.feedSums, macros(top, t.Vars, t.Macros), rpmrc(t.Target), t.Target, t.Epoch}))
+		stable := t.Vars
+		if !s.readsVersion() {
+			stable = merge(t.Vars, map[string]string{"distro_version": ""})
+		}
+		t.Stable = distro.DigestOf(distro.CanonicalJSON([]any{s.sums, s.feedSums, macros(top, stable, t.Macros), rpmrc(t.Target), t.Target, t.Epoch}))
 		tasks = append(tasks, t)
 	}
 	sort.Slice(tasks, func(i, j int) bool { return tasks[i].Name < tasks[j].Name })

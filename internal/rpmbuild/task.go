@@ -33,7 +33,10 @@ type built struct {
 }
 
 func (m *marker) says() string {
-	if m.Kept {
+	switch {
+	case m.Kept && len(m.Files) == 0:
+		return fmt.Sprintf("number %d kept, its inputs are those of the base", m.Row.Number)
+	case m.Kept:
 		return fmt.Sprintf("number %d kept, the content is that of the base", m.Row.Number)
 	}
 	return fmt.Sprintf("number %d", m.Row.Number)
@@ -62,7 +65,12 @@ func (r *run) task(ctx context.Context, t *task, needs map[string]*marker) (*mar
 		return nil, false, err
 	}
 	defer log.Close()
-	m, err := r.numbered(ctx, t, base, inBase, needs, log)
+	m := r.same[t.Name]
+	if m != nil {
+		log.Note("number %d kept, not built: nothing that decides its packages changed since the base release", m.Row.Number)
+	} else if m, err = r.numbered(ctx, t, base, inBase, needs, log); err == nil {
+		m.Row.Inputs = r.plan.inputs(t, needs)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, false, context.Cause(ctx)
