@@ -21,7 +21,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, t := range [][2]string{{"rpmbuild", "rpm"}, {"bwrap", "bubblewrap"}, {"gcc", "gcc libc6-dev"}, {"dnf", "dnf"}, {"createrepo_c", "createrepo-c"}} {
+	for _, t := range [][2]string{{"rpmbuild", "rpm"}, {"bwrap", "bubblewrap"}, {"gcc", "gcc libc6-dev"}, {"aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"},
+		{"busybox", "busybox-static"}, {"cpio", "cpio"}, {"dnf", "dnf"}, {"createrepo_c", "createrepo-c"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			fmt.Fprintf(os.Stderr, "these tests start %s: apt-get install %s\n", t[0], t[1])
 			os.Exit(1)
@@ -29,6 +30,8 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+var arches = []string{"x86_64", "aarch64"}
 
 type numbers struct {
 	mu   sync.Mutex
@@ -56,8 +59,8 @@ type workspace struct {
 func setup(t *testing.T) *workspace {
 	t.Helper()
 	w := &workspace{t: t, dir: t.TempDir(), feeds: t.TempDir()}
-	w.builder = rpmbuild.New(rpmbuild.Options{Numbers: &numbers{last: map[distro.NumberKey]int{}}})
-	w.seed = distro.Seed{Title: "Halyard Linux", Sources: t.TempDir(), FeedConfig: t.TempDir(),
+	w.builder = rpmbuild.New(rpmbuild.Options{Numbers: &numbers{last: map[distro.NumberKey]int{}}, Arches: arches})
+	w.seed = distro.Seed{Title: "Halyard Linux", Boards: []distro.Board{{Name: "qemux86-64", Arch: "x86_64"}, {Name: "qemuarm64", Arch: "aarch64"}}, Sources: t.TempDir(), FeedConfig: t.TempDir(),
 		Layers: map[string]string{"halyard": filepath.Join(w.dir, "layers/halyard")}}
 	for name, text := range map[string]string{
 		"halyard.repo":                "[halyard-noarch]\nname=Halyard\nbaseurl=$slipway_url/1/$slipway_snapshot/noarch\ngpgcheck=1\nrepo_gpgcheck=1\n",
@@ -97,20 +100,21 @@ func (w *workspace) apply(r examples.Revision) {
 	for _, s := range sources {
 		wanted = append(wanted, debian.Wanted(s))
 	}
-	w.pins, err = debian.Resolve(w.t.Context(), wanted, func(r io.Reader) (distro.Digest, int64, error) {
+	var missing []debian.Missing
+	w.pins, missing, err = debian.ResolveFor(w.t.Context(), wanted, debian.Options{Arches: arches}, func(r io.Reader) (distro.Digest, int64, error) {
 		data, err := io.ReadAll(r)
 		sum := sha256.Sum256(data)
 		write(w.t, filepath.Join(w.seed.Sources, distro.DigestFromSum(sum[:]).Hex()), data)
 		return distro.DigestFromSum(sum[:]), int64(len(data)), err
 	})
-	if err != nil {
-		w.t.Fatal(err)
+	if err != nil || len(missing) > 0 {
+		w.t.Fatal(err, missing)
 	}
 }
 
-// build makes release n and its feed, and gives "name-version-release" of each
-// package, with "=" before the kept ones.
-func (w *workspace) build(n int) string {
+// build makes release n and its feed, and gives "name-version-release.arch" of
+// each package that is new, and the names of those that were kept.
+func (w *workspace) build(n int) (fresh, kept []string) {
 	w.t.Helper()
 	w.seed.Version = distro.NewVersion("1", n)
 	w.seed.Build = distro.NewBuildID(w.seed.Version, 1)
@@ -128,7 +132,6 @@ func (w *workspace) build(n int) string {
 	} else if err := os.Mkdir(feed, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	var names []string
 	var records []distro.PackageRecord
 	for o, err := range w.builder.Collect(w.t.Context(), dir) {
 		if err != nil {
@@ -142,16 +145,17 @@ func (w *workspace) build(n int) string {
 		}
 		records = append(records, *o.Package)
 		if o.Package.Kept {
-			names = append(names, "="+o.Package.Name)
+			kept = append(kept, o.Package.Name+"."+o.Package.Scope)
 			continue
 		}
-		names = append(names, o.Package.Name+"-"+o.Package.EVR())
+		fresh = append(fresh, o.Package.Name+"-"+o.Package.EVR()+"."+o.Package.Scope)
 		run(w.t, "cp", o.Path, feed)
 	}
 	w.seed.Packages = records
 	run(w.t, "createrepo_c", "-q", feed)
-	sort.Strings(names)
-	return strings.Join(names, " ")
+	sort.Strings(fresh)
+	sort.Strings(kept)
+	return fresh, kept
 }
 
 func run(t *testing.T, argv ...string) string {

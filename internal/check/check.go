@@ -71,6 +71,14 @@ type Origin struct {
 	Packages []distro.PackageRecord // of the release, sources included or not
 }
 
+// BootImage is an image of a board, to be booted.
+type BootImage struct {
+	Board, Image string // names
+	Path         string // of the disk
+	Rig          string // what boots it: "qemu-x86_64"
+	ExpectPorts  []int  // that may listen, TCP and UDP; none means 22
+}
+
 // Bed is what checks work with. Packages lists all that the candidate's feed
 // offers, kept packages included; Brought lists what the build itself brings, new
 // or kept, also what the feed does not offer because a newer version is published
@@ -82,6 +90,7 @@ type Bed struct {
 	Packages  []distro.PackageRecord
 	Brought   []distro.PackageRecord
 	Origins   []Origin
+	Images    []BootImage            // of the candidate; none when it has no boards
 	Base      []distro.PackageRecord // of the release that the candidate follows; none for the first
 	Arch      string                 // of the device; "" is this machine's
 	// MachineArch is the scope of the device's machine packages; "" is none.

@@ -1,0 +1,174 @@
+package boots
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"slipway/internal/check"
+	"slipway/internal/distro"
+	"slipway/internal/qemu/qemutest"
+)
+
+func ask(t *testing.T, ctx context.Context, images ...check.BootImage) check.Outcome {
+	t.Helper()
+	got, err := check.Run(ctx, &check.Bed{Dir: t.TempDir(), Jobs: 2, Images: images}, []check.Check{New()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got[0]
+}
+
+func image(t *testing.T, rc string) check.BootImage {
+	t.Helper()
+	return check.BootImage{Board: "tiny", Image: "light", Rig: qemutest.Native(), Path: qemutest.Image(t, qemutest.Native(), rc)}
+}
+
+func TestNoImages(t *testing.T) {
+	t.Parallel()
+	o := ask(t, t.Context())
+	if r := o.Result; r.Asked != 0 || r.Note == "" || r.Error != "" || len(r.Findings) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestGood(t *testing.T) {
+	t.Parallel()
+	o := ask(t, t.Context(), image(t, qemutest.Device+qemutest.Say))
+	r := o.Result
+	if r.Error != "" || len(r.Findings) != 0 || r.Asked < 10 || !strings.HasPrefix(r.Note, "tiny/light: login after ") || strings.Count(r.Note, " s") != 3 {
+		t.Errorf("%+v", r)
+	}
+	t.Log(r.Note)
+	var names []string
+	for _, f := range o.Files {
+		names = append(names, f.Name)
+		if b, err := os.ReadFile(f.Path); err != nil || !strings.Contains(string(b), "Linux version") {
+			t.Errorf("%s: %v", f.Name, err)
+		}
+	}
+	if d := cmp.Diff([]string{"tiny-light-1.log", "tiny-light-2.log"}, names); d != "" {
+		t.Error(d)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(o.Files[0].Path)), "tiny-*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// bad is a device that does much wrong: host keys of the image, new ones at each
+// later boot, a service for everybody, a stranger's way in.
+const bad = `
+if [ "$(dd if=/dev/vda bs=1M skip=64 count=1 2>/dev/null | head -c4)" = seen ]; then
+	dropbearkey -t ed25519 -f /keep/host >/dev/null 2>&1
+else
+	echo seen | dd of=/dev/vda bs=1M seek=64 conv=notrunc 2>/dev/null; sync
+	cp /etc/image-host-key /keep/host
+fi
+mkdir -p /root/.ssh /usr/bin
+cp /sys/firmware/qemu_fw_cfg/by_name/opt/org.slipway/authorized_key/raw /root/.ssh/authorized_keys
+chmod 700 /root/.ssh; chmod 600 /root/.ssh/authorized_keys
+printf '#!/bin/sh\necho "S.5....T.  c /etc/fine"\necho "..5....T.    /usr/bin/tampered"\nexit 1\n' > /usr/bin/rpm
+chmod 755 /usr/bin/rpm
+nc -l -p 23 & nc -l -s 127.0.0.1 -p 24 &
+echo "slipway: claim password for root: oops"
+dropbear -r /keep/host -p 22
+`
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	i := image(t, "printf '%s' '"+hostKey(t)+"' | base64 -d > /etc/image-host-key\n"+bad+qemutest.Say)
+	panics := image(t, "echo c > /proc/sysrq-trigger\n")
+	panics.Image = "dead"
+	none := i
+	none.Image, none.Path = "none", filepath.Join(t.TempDir(), "none.img")
+	if err := os.WriteFile(none.Path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := ask(t, t.Context(), i, panics, none).Result
+	var got []string
+	for _, f := range r.Findings {
+		got = append(got, f.ID)
+		if f.Level != distro.Block || len(f.Boards) != 1 || f.Boards[0] != "tiny" || f.Cure == "" || f.Log == "" {
+			t.Errorf("%+v", f)
+		}
+		if f.ID == "tiny/dead:up" && (len(f.Evidence) < 10 || !strings.Contains(f.Text, "Kernel panic")) {
+			t.Errorf("%+v", f)
+		}
+	}
+	want := []string{"tiny/dead:up", "tiny/light:claim", "tiny/light:hostkeys-change", "tiny/light:hostkeys-same", "tiny/light:port:tcp/23", "tiny/light:verify:/usr/bin/tampered", "tiny/none:up"}
+	if d := cmp.Diff(want, got); d != "" || r.Error != "" {
+		t.Errorf("%s\n%s\n%+v", d, r.Error, r.Findings)
+	}
+}
+
+func TestUnknownRigIsNoFinding(t *testing.T) {
+	t.Parallel()
+	i := check.BootImage{Board: "b", Image: "i", Rig: "qemu-vax", Path: "/nonexistent"}
+	if r := ask(t, t.Context(), i).Result; !strings.Contains(r.Error, `rig "qemu-vax"`) || len(r.Findings) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestListening(t *testing.T) {
+	t.Parallel()
+	const text = `tcp
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1
+   1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2
+   2: 0F02000A:0016 0202000A:D5C6 01 00000000:00000000 00:00000000 00000000     0        0 3
+tcp6
+  sl  local_address                         remote_address                        st
+   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A
+   1: 00000000000000000000000001000000:0277 00000000000000000000000000000000:0000 0A
+   2: 0000000000000000FFFF00000100007F:0278 00000000000000000000000000000000:0000 0A
+udp
+   0: 00000000:0044 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4
+   1: 00000000:14E9 00000000:0000 07
+   2: 0F02000A:9999 0302000A:0035 01
+udp6
+`
+	if got := fmt.Sprint(listening(text)); got != "[tcp/22 udp/68 udp/5353]" {
+		t.Error(got)
+	}
+}
+
+func TestVerified(t *testing.T) {
+	t.Parallel()
+	lines, config := verified("S.5....T.  c /etc/a\n.M.......    /bin/b c\nmissing   c /etc/d\nmissing     /usr/e\n.......T.  g /var/f\nUnsatisfied dependencies for x\n")
+	want := []changed{{"/bin/b c", ".M....... /bin/b c"}, {"/etc/d", "missing c /etc/d"}, {"/usr/e", "missing /usr/e"}}
+	if d := cmp.Diff(want, lines, cmp.AllowUnexported(changed{})); d != "" || !config {
+		t.Error(d, config)
+	}
+}
+
+func FuzzOutput(f *testing.F) {
+	f.Add("tcp\n 0: 00000000:0016 00000000:0000 0A\n")
+	f.Add("S.5....T.  c /etc/a\nmissing /x\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, x := range listening(s) {
+			if x.port < 0 || x.port > 65535 {
+				t.Errorf("%v", x)
+			}
+		}
+		verified(s)
+	})
+}
+
+// hostKey makes a key that an image brings along, in dropbear's form (base64).
+func hostKey(t *testing.T) string {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x40"), private.Seed()...)
+	return base64.StdEncoding.EncodeToString(append(b, public...))
+}
