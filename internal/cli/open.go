@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"slipway/internal/check"
+	"slipway/internal/check/boots"
 	"slipway/internal/check/installs"
 	"slipway/internal/check/upgrades"
 	"slipway/internal/check/versions"
@@ -32,7 +33,7 @@ const (
 
 // checks are all checks, in the order in which they are shown.
 func checks() []check.Check {
-	return []check.Check{versions.New(), installs.New(), upgrades.New()}
+	return []check.Check{versions.New(), installs.New(), upgrades.New(), boots.New()}
 }
 
 func checkIDs() []string {

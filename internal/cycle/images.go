@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"slipway/internal/check"
 	"slipway/internal/compose"
 	"slipway/internal/config"
 	"slipway/internal/distro"
@@ -331,4 +332,30 @@ func (w *Workspace) publishImages(ctx context.Context, v distro.Version, b Build
 		n++
 	}
 	return fmt.Sprintf("%d files", n), nil
+}
+
+// bootImages lays out a candidate's disks for the boot check.
+func (w *Workspace) bootImages(ctx context.Context, b Build, dir string) ([]check.BootImage, error) {
+	list, err := w.images(w.exportedLayer(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	var out []check.BootImage
+	for _, i := range list {
+		if i.File.Format == "oci" {
+			continue
+		}
+		name := i.Board.Name + "/" + i.name(b.Version, i.File.Format)
+		for _, a := range b.Artifacts {
+			if a.Class != distro.Images || a.Name != name {
+				continue
+			}
+			path := filepath.Join(dir, "images", name)
+			if err := w.copyBlob(ctx, a.Digest, path); err != nil {
+				return nil, errs.Wrap(err, "image %s of %s", i.File.Name, i.Board.Name)
+			}
+			out = append(out, check.BootImage{Board: i.Board.Name, Image: i.File.Name, Path: path, Rig: i.Board.Boot.Rig})
+		}
+	}
+	return out, nil
 }

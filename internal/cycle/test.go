@@ -206,6 +206,9 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
+	if bed.Images, err = w.bootImages(ctx, b, dir); err != nil {
+		return nil, err
+	}
 	bed.SameButNumber = func(old, new distro.PackageRecord) bool {
 		x, err := from.read(ctx, old)
 		if err != nil {
