@@ -19,7 +19,7 @@ import (
 	"slipway/internal/errs"
 )
 
-//go:embed all:halyard
+//go:embed all:halyard all:halyard-boards
 var files embed.FS
 
 // Revision is one prepared commit.
@@ -37,6 +37,17 @@ type Revision struct {
 // security fix in a library, and a feature with a new package and one split in
 // two.
 func Halyard() ([]Revision, error) { return read(files, "halyard") }
+
+// HalyardBoards is Halyard with two boards, x86-64 and arm64: kernels, images,
+// a first boot. Its runtime comes from Debian's packages, downloaded. The third
+// revision brings a newer kernel, too.
+func HalyardBoards() ([]Revision, error) { return read(files, "halyard-boards") }
+
+// Names are those that `slipway init --example` knows.
+var Names = []string{"halyard", "halyard-boards"}
+
+// Load gives the revisions of the example of that name.
+func Load(name string) ([]Revision, error) { return read(files, name) }
 
 func read(fsys fs.FS, name string) ([]Revision, error) {
 	var all []Revision

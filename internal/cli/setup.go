@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,16 +45,16 @@ The example's later revisions wait as tags: git merge --ff-only revision-2.`,
 				fmt.Fprintf(out, "workspace %s is ready\nnext: cd %s && slipway build\n", dir, args[0])
 			})
 		}}
-	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard")
+	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard, or halyard-boards (needs downloads)")
 	return c
 }
 
 // initExample makes the example's workspace; the folder must be absent or empty.
 func (a *app) initExample(ctx context.Context, dir, example string) (string, error) {
-	if example != "halyard" {
-		opts := []any{errs.Hint("the examples are: halyard")}
-		if errs.Near(example, []string{"halyard"}) != "" {
-			opts = []any{errs.Hint(`did you mean "halyard"?`)}
+	if !slices.Contains(examples.Names, example) {
+		opts := []any{errs.Hint("the examples are: " + strings.Join(examples.Names, ", "))}
+		if n := errs.Near(example, examples.Names); n != "" {
+			opts = []any{errs.Hintf("did you mean %q?", n)}
 		}
 		return "", errs.E(errs.NotFound, fmt.Sprintf("there is no example %q", example), opts...)
 	}
@@ -64,7 +65,7 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return "", errs.E(errs.Conflict, "folder "+dir+" is not empty", errs.Hint("name a new folder"))
 	}
-	revisions, err := examples.Halyard()
+	revisions, err := examples.Load(example)
 	if err != nil {
 		return "", err
 	}

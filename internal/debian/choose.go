@@ -171,6 +171,7 @@ func (a *apt) closure(ctx context.Context, name string, without []string) ([]deb
 		return all, err
 	}
 	var status strings.Builder
+	stops := map[string]bool{}
 	used := make([]bool, len(without))
 	for _, d := range all {
 		for i, g := range without {
@@ -179,7 +180,7 @@ func (a *apt) closure(ctx context.Context, name string, without []string) ([]deb
 				return nil, errs.E(errs.Invalid, fmt.Sprintf("%q is no pattern of packages", g), err)
 			}
 			if ok && d.Name != name {
-				used[i] = true
+				used[i], stops[d.Name] = true, true
 				fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nPriority: optional\nArchitecture: %s\nMulti-Arch: foreign\nMaintainer: x\nVersion: %s\nDescription: x\n\n", d.Name, d.Arch, d.Version)
 				break
 			}
@@ -201,7 +202,9 @@ func (a *apt) closure(ctx context.Context, name string, without []string) ([]deb
 	if err := os.WriteFile(filepath.Join(a.dir, "status-without"), []byte(status.String()), 0o644); err != nil {
 		return nil, errs.E(errs.Unavailable, "configure apt", err)
 	}
-	return a.wouldInstall(ctx, name, "status-without")
+	// apt takes some of what seems to be there anew: it is not the mirror's package by its sum.
+	all, err = a.wouldInstall(ctx, name, "status-without")
+	return slices.DeleteFunc(all, func(d deb) bool { return stops[d.Name] }), err
 }
 
 func (a *apt) wouldInstall(ctx context.Context, name, status string) ([]deb, error) {
