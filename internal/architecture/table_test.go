@@ -20,6 +20,7 @@ var levels = map[string]level{
 	"internal/distro": core,
 	"internal/errs":   core,
 	"examples":        core, // embedded files, no code
+	"examples/boards": core, // tests only
 
 	"internal/config":  format,
 	"internal/imagefs": format,
@@ -75,7 +76,8 @@ var peers = []struct{ from, to, why string }{
 
 // livesInTests are packages whose tests may use every level, with the reason.
 var livesInTests = map[string]string{
-	"examples": "each example is data, and is built and installed by its test",
+	"examples":        "each example is data, and is built and installed by its test",
+	"examples/boards": "as above, for the example with boards",
 }
 
 // leaves import nothing of the project but core.
