@@ -224,7 +224,8 @@ func parse(log string) []call {
 	for line := range strings.Lines(log) {
 		pid, rest, _ := strings.Cut(line, " ")
 		name, _, ok := strings.Cut(strings.TrimSpace(rest), "(")
-		if !ok || strings.ContainsAny(name, " <>+-") {
+		// A call that this strace has no name for cannot be injected, either.
+		if !ok || strings.ContainsAny(name, " <>+-") || strings.HasPrefix(name, "syscall_") {
 			continue
 		}
 		seen[thread{pid, name}]++

@@ -131,6 +131,9 @@ func (l *Lock) Release() {
 	}
 	// The file stays: removing it would let two processes lock two files.
 	l.f.Truncate(0)
+	// Not left to the close: a child of this process that is between fork and exec
+	// holds a copy of the descriptor, and the lock with it.
+	syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN)
 	l.f.Close()
 	l.f = nil
 }
