@@ -138,9 +138,14 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error { r.Statement = digest; return nil })
 			return digest.Short(), err
 		}),
-		step("images", "publish the images of "+string(v), func(ctx context.Context) (string, error) {
-			return w.publishImages(ctx, v, b)
-		}),
+		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if len(w.Definition.Boards) == 0 {
+				return nil
+			}
+			t := w.Talk.Step("publish the images of " + string(v))
+			n, err := w.publishImages(ctx, v, b)
+			return end(t, err, n)
+		}},
 		step("switch", "switch the pointers", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
