@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -38,7 +37,7 @@ type Report struct {
 // is returned only when nothing could be read at all.
 func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Public, progress func(done, total int)) (*Report, error) {
 	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: keys, report: &Report{Series: series, Findings: []string{}},
-		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, seen: map[string]string{}}
+		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
@@ -51,9 +50,7 @@ func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Publi
 	v.report.Serial, v.report.Release = cur.Serial, cur.Release
 	v.statements()
 	v.snapshots(cur)
-	for _, kind := range []string{"current", "history"} {
-		v.indexes(path.Join(series, kind))
-	}
+	v.pointers(b)
 	n := 0
 	for _, name := range sortedKeys(v.seen) {
 		if err := ctx.Err(); err != nil {
@@ -80,6 +77,10 @@ type verifier struct {
 	keys    []*sign.Public
 	report  *Report
 	records map[string]distro.PackageRecord // what statements say, by name in the tree
+	stated  map[int]distro.Version          // serials of release statements
+	known   map[int]Snapshot                // snapshots that are signed and reached
+	bytes   map[int][]byte                  // of their snapshot.json
+	lists   map[string][]string             // feed's folder -> names of its packages in the tree
 	pending map[string]bool                 // stated by a release that is not published yet
 	seen    map[string]string               // package's name in the tree -> digest that an index gives
 }
@@ -131,6 +132,7 @@ func (v *verifier) statements() {
 		if s.Serial <= v.report.Serial {
 			v.report.Releases++
 		}
+		v.stated[s.Serial] = s.Version
 		for _, r := range s.Packages {
 			name := v.l.Pool(r.Scope, KeyEpoch, r.File)
 			v.records[name] = r
@@ -141,7 +143,6 @@ func (v *verifier) statements() {
 
 func (v *verifier) snapshots(cur Current) {
 	prefix := path.Join(v.l.Series, "snapshots") + "/"
-	found := false
 	for name, err := range v.t.List(v.ctx, prefix) {
 		if err != nil {
 			v.find("%s: %v", prefix, err)
@@ -164,38 +165,50 @@ func (v *verifier) snapshots(cur Current) {
 			continue
 		}
 		v.report.Snapshots++
+		v.known[s.Serial], v.bytes[s.Serial] = s, b
 		for _, f := range s.Feeds {
 			repomd := v.index(path.Join(path.Dir(name), f.Scope))
 			if repomd != nil && distro.DigestOf(repomd) != f.Repomd {
 				v.find("%s/%s: repomd.xml is not the one that snapshot.json states", path.Dir(name), f.Scope)
 			}
 		}
-		if s.Serial == cur.Serial {
-			found = true
-			if distro.DigestOf(b) != cur.Snapshot {
-				v.find("%s: not the snapshot that current.json states", name)
-			}
-		}
 	}
-	if !found {
-		v.find("%s: serial %d is not there", v.l.CurrentJSON(), cur.Serial)
+	for _, serial := range slices.Sorted(maps.Keys(v.stated)) {
+		if _, ok := v.known[serial]; !ok && serial <= cur.Serial {
+			v.find("%s: gone, and release %s states it", v.l.Snapshot(serial)+"/snapshot.json", v.stated[serial])
+		}
 	}
 }
 
-func (v *verifier) indexes(folder string) {
-	scopes := map[string]bool{}
-	for name, err := range v.t.List(v.ctx, folder+"/") {
-		if err != nil {
-			v.find("%s: %v", folder, err)
-			return
-		}
-		scope, rest, _ := strings.Cut(strings.TrimPrefix(name, folder+"/"), "/")
-		if rest == "repodata/repomd.xml" {
-			scopes[scope] = true
-		}
+// pointers checks what is switched: current.json, at.json and the feeds current
+// and history must be what the snapshots make of them.
+func (v *verifier) pointers(current []byte) {
+	newest, ok := v.known[v.report.Serial]
+	if !ok {
+		v.find("%s: serial %d is not there", v.l.CurrentJSON(), v.report.Serial)
+		return
 	}
-	for _, s := range sortedKeys(scopes) {
-		v.index(path.Join(folder, s))
+	want := Current{Schema: 1, Series: v.l.Series, Serial: newest.Serial, Release: newest.Release, At: newest.At, Snapshot: distro.DigestOf(v.bytes[newest.Serial])}
+	if !bytes.Equal(current, distro.CanonicalJSON(want)) {
+		v.find("%s: not what snapshot %d says", v.l.CurrentJSON(), newest.Serial)
+	}
+	at := At{Schema: 1, Series: v.l.Series}
+	for _, serial := range slices.Sorted(maps.Keys(v.known)) {
+		s := v.known[serial]
+		at.Entries = append(at.Entries, AtEntry{At: s.At, Serial: s.Serial, Release: s.Release})
+	}
+	if b, err := ReadFile(v.ctx, v.t, v.l.AtJSON()); err != nil {
+		v.find("%s: %v", v.l.AtJSON(), err)
+	} else if !bytes.Equal(b, distro.CanonicalJSON(at)) && len(v.report.Unfinished) == 0 { // a publish at work writes it before current.json
+		v.find("%s: not what the snapshots say", v.l.AtJSON())
+	}
+	for _, f := range newest.Feeds {
+		v.index(v.l.Current(f.Scope))
+		v.index(v.l.History(f.Scope))
+		snapshot := path.Join(v.l.Snapshot(newest.Serial), f.Scope)
+		if !slices.Equal(v.lists[v.l.Current(f.Scope)], v.lists[snapshot]) && len(v.report.Unfinished) == 0 {
+			v.find("%s: signed, but not what %s holds: an old index was put back?", v.l.Current(f.Scope), snapshot)
+		}
 	}
 }
 
@@ -210,8 +223,11 @@ func (v *verifier) index(folder string) []byte {
 		v.find("%s: %v", folder, err)
 		return repomd
 	}
+	var list []string
+	defer func() { v.lists[folder] = list }()
 	for _, p := range repo.Primary {
 		name := path.Join(folder, p.Href)
+		list = append(list, name)
 		digest := p.Checksum.String()
 		if old, ok := v.seen[name]; ok && old != digest {
 			v.find("%s: %s is stated as %s, elsewhere as %s", folder, name, digest, old)
