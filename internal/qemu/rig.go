@@ -2,7 +2,9 @@ package qemu
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
 	"sort"
@@ -61,9 +63,14 @@ func Find(name string) (*Rig, error) {
 }
 
 // RigOf names the rig that runs a kernel, by the magic of its first bytes: a
-// bzImage is for x86-64, an Image for arm64. "" is neither.
+// bzImage is for x86-64, an Image, packed by gzip or not, for arm64. "" is neither.
 // Source: Documentation/x86/boot.rst and Documentation/arm64/booting.rst of Linux.
 func RigOf(kernel []byte) string {
+	if z, err := gzip.NewReader(bytes.NewReader(kernel)); err == nil {
+		head := make([]byte, 0x40)
+		n, _ := io.ReadFull(z, head)
+		kernel = head[:n]
+	}
 	at := func(offset int, magic string) bool {
 		return len(kernel) > offset && bytes.HasPrefix(kernel[offset:], []byte(magic))
 	}

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"os"
 	"path/filepath"
@@ -54,9 +55,16 @@ func TestRigOf(t *testing.T) {
 	x86, arm := make([]byte, 0x300), make([]byte, 0x40)
 	copy(x86[0x202:], "HdrS")
 	copy(arm[0x38:], "ARM\x64")
-	for want, kernel := range map[string][]byte{"qemu-x86_64": x86, "qemu-aarch64": arm, "": []byte("MZ")} {
-		if got := RigOf(kernel); got != want {
-			t.Errorf("%q, want %q", got, want)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = z.Write(append(arm, make([]byte, 5000)...))
+	_ = z.Close()
+	for _, tt := range []struct {
+		want   string
+		kernel []byte
+	}{{"qemu-x86_64", x86}, {"qemu-aarch64", arm}, {"qemu-aarch64", packed.Bytes()}, {"", []byte("MZ")}, {"", packed.Bytes()[:12]}, {"", nil}} {
+		if got := RigOf(tt.kernel); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}
 }
