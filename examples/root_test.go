@@ -145,9 +145,6 @@ func TestHalyardLives(t *testing.T) {
 		t.Errorf("rpm -Va back at release 1:\n%s", bad)
 	}
 	r.dnf(1, "remove", "logline")
-
-	r.dnf(1, "install", "firstboot")
-	firstBoots(t, r)
 }
 
 // installsAlone would find a requirement that only the presence of other

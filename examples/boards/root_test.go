@@ -194,6 +194,9 @@ func TestHalyardLives(t *testing.T) {
 		t.Errorf("back at release 1 it boots %s, not %s", got, older)
 	}
 	r.dnf(1, "remove", "logline")
+
+	r.dnf(1, "install", "firstboot")
+	firstBoots(t, r)
 }
 
 // boots gives the kernel that the machine boots.

@@ -1,4 +1,4 @@
-package examples_test
+package boards_test
 
 import (
 	"crypto/rand"
