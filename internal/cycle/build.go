@@ -344,12 +344,7 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		return "", err
 	}
 	*b = nb
-	kept := 0
-	for _, p := range packages {
-		if p.Kept {
-			kept++
-		}
-	}
+	kept := len(packages) - len(fresh(packages))
 	return fmt.Sprintf("%d packages (%d new, %d kept), %d other artifacts", len(packages), len(packages)-kept, kept, len(arts)-(len(packages)-kept)), nil
 }
 
@@ -383,7 +378,7 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 		return "", err
 	}
 	p := &feed.Publisher{Tree: tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title, Package: key, Metadata: key, Scopes: w.scopes()}
-	signed, err := w.addPackages(ctx, p, *b, fresh, b)
+	signed, err := w.addPackages(ctx, p, *b, fresh)
 	if err != nil {
 		return "", err
 	}
@@ -443,10 +438,10 @@ func (w *Workspace) copyPublished(ctx context.Context, to store.Tree, name strin
 func (w *Workspace) candidateDir(id distro.BuildID) string { return filepath.Join(w.work(id), "feed") }
 
 // addPackages signs the new packages of a build into a publisher's pool.
-func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build, fresh []distro.PackageRecord, at *Build) ([]distro.PackageRecord, error) {
-	date := at.Created
-	if at.Candidate.Approval != nil {
-		date = at.Candidate.Approval.At
+func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build, fresh []distro.PackageRecord) ([]distro.PackageRecord, error) {
+	date := b.Created
+	if b.Candidate.Approval != nil {
+		date = b.Candidate.Approval.At
 	}
 	out := make([]distro.PackageRecord, 0, len(fresh))
 	for _, r := range fresh {

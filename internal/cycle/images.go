@@ -131,12 +131,12 @@ func (w *Workspace) candidateSource(ctx context.Context, b Build, dir string) (i
 		return imageSource{}, err
 	}
 	return imageSource{url: "file://" + w.candidateDir(b.ID), snapshot: fmt.Sprintf("snapshots/%d", s.Serial+1), keys: keys,
-		version: b.Version, date: imageDate(b.Revision), seed: b.RevisionID}, nil
+		version: b.Version, date: imageDate, seed: b.RevisionID}, nil
 }
 
 // imageDate is the time that an image's own files get: fixed for every image, as
 // whatever a build's clock says is no input of it. Packages bring their own times.
-func imageDate(distro.Revision) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+var imageDate = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // composeImage installs an image's packages by dnf, signatures checked, and makes
 // the image of them; it gives its manifest, written beside it as <file>.json.
@@ -294,7 +294,7 @@ func (w *Workspace) releaseSource(ctx context.Context, v distro.Version, dir str
 		return imageSource{}, err
 	}
 	keys, err := w.writeKeys(filepath.Join(dir, "keys"))
-	return imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", r.Serial), keys: keys, version: v, date: imageDate(b.Revision), seed: b.RevisionID}, err
+	return imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", r.Serial), keys: keys, version: v, date: imageDate, seed: b.RevisionID}, err
 }
 
 func moveFile(from, to string) error {

@@ -101,7 +101,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err := p.WriteKeys(ctx); err != nil {
 				return "", err
 			}
-			signed, err := w.addPackages(ctx, p, b, fresh, &b)
+			signed, err := w.addPackages(ctx, p, b, fresh)
 			if err != nil {
 				return "", err
 			}

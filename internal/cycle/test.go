@@ -163,14 +163,11 @@ func levels(m map[string]config.CheckPolicy) map[string]distro.Level {
 // bed lays out what the checks need: the candidate's feed, the origins to
 // upgrade from, and who may sign what.
 func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string) (*check.Bed, error) {
-	production, err := w.writeKeys(filepath.Join(dir, "keys"))
-	if err != nil {
-		return nil, err
-	}
 	candidateKeys, err := w.candidateKeys(b, filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, err
 	}
+	production := candidateKeys[1:]
 	releases, err := w.Releases(ctx)
 	if err != nil {
 		return nil, err
@@ -189,13 +186,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		origin[r.Version] = check.Origin{Version: r.Version, Feed: w.testFeed(w.publicationURL(), r.Serial, production), Packages: feed.Newest(feed.Union(upto...))}
 	}
 	published := feed.Union(upto...)
-	var fresh []distro.PackageRecord
-	for _, p := range b.Packages {
-		if !p.Kept {
-			fresh = append(fresh, p)
-		}
-	}
-	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh, published)), Brought: b.Packages, Base: feed.Newest(published),
+	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh(b.Packages), published)), Brought: b.Packages, Base: feed.Newest(published),
 		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, candidateKeys),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
 	from, err := w.side(ctx, string(b.Base))
@@ -238,7 +229,7 @@ func (w *Workspace) testFeed(url string, serial int, keys []string) check.Feed {
 }
 
 // candidateKeys writes the keys that may sign what a candidate's feed holds: its
-// own, and the production keys for what is published already.
+// own first, then the production keys for what is published already.
 func (w *Workspace) candidateKeys(b Build, dir string) ([]string, error) {
 	production, err := w.writeKeys(dir)
 	if err != nil {

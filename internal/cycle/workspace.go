@@ -173,8 +173,7 @@ func (w *Workspace) Releases(ctx context.Context) ([]Release, error) {
 	return state.LoadAll[Release](ctx, w.State, kindRelease)
 }
 
-// published gives everything that was ever published, from the releases up to
-// (and without) the given version; "" means all.
+// published gives everything that was ever published.
 func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, error) {
 	all, err := w.Releases(ctx)
 	if err != nil {

@@ -1,7 +1,7 @@
 package rpmbuild
 
 import (
-	"sort"
+	"slices"
 	"strings"
 
 	"slipway/internal/distro"
@@ -40,7 +40,7 @@ func (p *plan) same() map[string]*marker {
 		again = false
 		for i := range p.Tasks {
 			t := &p.Tasks[i]
-			if same[t.Name] != nil || !all(t.After, func(n string) bool { return same[n] != nil }) {
+			if same[t.Name] != nil || slices.ContainsFunc(t.After, func(n string) bool { return same[n] == nil }) {
 				continue
 			}
 			if m := p.keptMarker(t); m != nil && p.inputs(t, same) == m.Row.Inputs {
@@ -75,7 +75,7 @@ func (p *plan) keptMarker(t *task) *marker {
 	m := &marker{Row: row, Kept: true}
 	contents := map[string]distro.Digest{}
 	for _, rec := range p.Packages {
-		if rec.SourceName == t.Key.Source && (rec.Scope == t.Target.Scope || rec.Scope == "noarch") && contains(t.Outputs, rec.Name) &&
+		if rec.SourceName == t.Key.Source && (rec.Scope == t.Target.Scope || rec.Scope == "noarch") && slices.Contains(t.Outputs, rec.Name) &&
 			distro.FormatEVR(rec.Epoch, rec.Version, "") == t.Key.Version {
 			rec.Kept = true
 			m.Records = append(m.Records, rec)
@@ -86,18 +86,4 @@ func (p *plan) keptMarker(t *task) *marker {
 		return nil
 	}
 	return m
-}
-
-func all(names []string, is func(string) bool) bool {
-	for _, n := range names {
-		if !is(n) {
-			return false
-		}
-	}
-	return true
-}
-
-func contains(sorted []string, name string) bool {
-	i := sort.SearchStrings(sorted, name)
-	return i < len(sorted) && sorted[i] == name
 }
