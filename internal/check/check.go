@@ -41,6 +41,9 @@ type Result struct {
 	Note     string // why nothing was asked, or what was left out
 	Findings []distro.Finding
 	Evidence []File
+	// Good are the inputs of questions whose answer was good and depends on nothing
+	// else: they need not be asked again. See Bed.Answered.
+	Good []distro.Digest
 }
 
 // File is a piece of evidence on disk, below Bed.Dir.
@@ -55,6 +58,7 @@ type File struct {
 type Outcome struct {
 	Result distro.CheckResult
 	Files  []File
+	Good   []distro.Digest // of Result.Good, to be remembered
 }
 
 // Feed is where packages come from.
@@ -99,6 +103,12 @@ type Bed struct {
 	// several boards' feeds need not be asked about on each.
 	Alone func(distro.PackageRecord) bool
 	Jobs  int // install roots at work at one time, in all checks together; at least 1
+	// Inputs gives the digest of all that could take part in installing a package
+	// alone, and false when that is not known; nil when nobody can tell.
+	Inputs func(distro.PackageRecord) (distro.Digest, bool)
+	// Answered says for which candidate a question with these inputs had a good
+	// answer; nil when nothing is remembered.
+	Answered func(inputs distro.Digest) (candidate string, ok bool)
 	// Progress tells what is done; it may be nil. Calls never overlap.
 	Progress func(check string, done, total int, text string)
 	// SameButNumber tells whether two packages differ in nothing but the number that
@@ -118,7 +128,7 @@ type Bed struct {
 // else goes wrong is in the outcomes.
 func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro.Level) ([]Outcome, error) {
 	shared := *bed
-	shared.slots, shared.mu = make(chan struct{}, max(1, bed.Jobs)), &sync.Mutex{}
+	shared.Share()
 	dir, err := filepath.Abs(bed.Dir)
 	if err != nil {
 		return nil, err
@@ -135,6 +145,14 @@ func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro
 		return nil, errs.Wrap(context.Cause(ctx), "run the checks")
 	}
 	return outcomes, nil
+}
+
+// Share makes copies of the bed share its jobs, so that they may be run side by
+// side.
+func (b *Bed) Share() {
+	if b.slots == nil {
+		b.slots, b.mu = make(chan struct{}, max(1, b.Jobs)), &sync.Mutex{}
+	}
 }
 
 func one(ctx context.Context, bed Bed, c Check) Outcome {
@@ -161,7 +179,7 @@ func one(ctx context.Context, bed Bed, c Check) Outcome {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Text, b.Text))
 	})
 	slices.SortFunc(res.Evidence, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
-	return Outcome{Result: out, Files: res.Evidence}
+	return Outcome{Result: out, Files: res.Evidence, Good: res.Good}
 }
 
 func guarded(ctx context.Context, bed *Bed, c Check) (res Result, err error) {

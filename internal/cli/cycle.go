@@ -60,17 +60,23 @@ func orNone(v distro.Version) string {
 }
 
 func (a *app) testCmd() *cobra.Command {
-	return &cobra.Command{Use: "test [BUILD]", Short: "run every check on a candidate and judge it", Args: maximum(1),
+	var again bool
+	cmd := &cobra.Command{Use: "test [BUILD]", Short: "run every check on a candidate and judge it", Args: maximum(1),
 		Example: "  slipway test\n  slipway test 1.2-c1",
+		Long: `Test runs every check on a candidate. A question that had a good answer for an
+earlier candidate, and for which nothing that decides the answer has changed, is
+not asked again, and the check says so; with --again it is.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				b, err := w.Test(ctx, first(args))
+				b, err := w.Test(ctx, first(args), again)
 				if err != nil {
 					return err
 				}
 				return a.verdict(w, b)
 			})
 		}}
+	cmd.Flags().BoolVar(&again, "again", false, "ask all, also what an earlier candidate has answered")
+	return cmd
 }
 
 func (a *app) checkCmd() *cobra.Command {
@@ -273,7 +279,7 @@ func (a *app) runCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if b, err = w.Test(ctx, string(b.ID)); err != nil {
+				if b, err = w.Test(ctx, string(b.ID), false); err != nil {
 					return err
 				}
 				if !yes || b.Candidate.Status != distro.Ready {

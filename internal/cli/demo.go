@@ -27,6 +27,9 @@ var acts = []struct{ tag, title string }{
 
 const demoPerson = "Demo Person"
 
+// demoExample is the distribution that the demo shows.
+const demoExample = "halyard-boards"
+
 func (a *app) demoCmd() *cobra.Command {
 	return &cobra.Command{Use: "demo", Short: "live the whole cycle: three releases of the example distribution", Args: cobra.NoArgs,
 		Example: "  slipway demo --dir ./demo",
@@ -45,7 +48,7 @@ folder it goes on where it stopped, or says that all is done.`,
 func (a *app) demo(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(a.dir, "slipway.yaml")); err != nil {
 		a.talk().Heading("A workspace for Halyard Linux")
-		if _, err := a.initExample(ctx, a.dir, "halyard"); err != nil {
+		if _, err := a.initExample(ctx, a.dir, demoExample); err != nil {
 			return err
 		}
 	}
@@ -126,7 +129,7 @@ func (a *app) demoRelease(ctx context.Context, w *cycle.Workspace, n int) error 
 			}
 		}
 		if b.Candidate.Status != distro.Approved {
-			if b, err = w.Test(ctx, string(b.ID)); err != nil {
+			if b, err = w.Test(ctx, string(b.ID), false); err != nil {
 				return err
 			}
 		}

@@ -6,20 +6,28 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"slipway/internal/check"
 	"slipway/internal/distro"
+	"slipway/internal/rpm"
 )
 
 // runChecks runs the checks: those of a device's feeds once a board, the others
 // once. Without boards the device is this machine.
 func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]check.Outcome, error) {
 	policy := levels(w.Definition.Gate.Checks)
+	side, err := w.side(ctx, string(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	read := &headers{side: side, read: map[distro.Digest]*rpm.Package{}}
 	boards, err := w.boards(w.exportedLayer(b.ID))
 	if err != nil {
 		return nil, err
 	}
 	if len(boards) == 0 {
+		bed.Inputs = read.inputs(ctx, bed.Packages)
 		return check.Run(ctx, bed, w.Checks, policy)
 	}
 	var once, each []check.Check
@@ -30,30 +38,38 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 			once = append(once, c)
 		}
 	}
-	merged := map[string]*check.Outcome{}
-	asked := map[string]bool{} // scopes whose packages were installed alone
+	bed.Share()
+	asked := map[string]bool{} // scopes whose packages another board installs alone
+	runs := make([]boardRun, 0, len(boards)+1)
 	for _, board := range boards {
 		one := w.boardBed(*bed, board, asked)
+		one.Inputs = read.inputs(ctx, one.Packages)
 		if tell := bed.Progress; tell != nil {
 			one.Progress = func(id string, done, total int, text string) { tell(board.Name+", "+id, done, total, text) }
 		}
-		outcomes, err := check.Run(ctx, &one, each, policy)
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range outcomes {
-			merge(merged, board.Name, o)
-		}
+		runs = append(runs, boardRun{board: board.Name, bed: &one, checks: each})
 		for _, s := range []string{"noarch", board.File.Arch, board.machineArch()} {
 			asked[s] = true
 		}
 	}
-	rest, err := check.Run(ctx, bed, once, policy)
-	if err != nil {
-		return nil, err
+	runs = append(runs, boardRun{bed: bed, checks: once})
+	var wg sync.WaitGroup
+	for i := range runs {
+		wg.Go(func() { runs[i].outcomes, runs[i].err = check.Run(ctx, runs[i].bed, runs[i].checks, policy) })
 	}
-	for i := range rest {
-		merged[rest[i].Result.Spec.ID] = &rest[i]
+	wg.Wait()
+	merged := map[string]*check.Outcome{}
+	for i, r := range runs {
+		if r.err != nil {
+			return nil, r.err
+		}
+		for _, o := range r.outcomes {
+			if i < len(boards) {
+				merge(merged, r.board, o)
+			} else {
+				merged[o.Result.Spec.ID] = &o
+			}
+		}
 	}
 	var out []check.Outcome
 	for _, c := range w.Checks {
@@ -62,6 +78,15 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 		}
 	}
 	return out, nil
+}
+
+// boardRun is the checks of one board, or those that are asked once.
+type boardRun struct {
+	board    string
+	bed      *check.Bed
+	checks   []check.Check
+	outcomes []check.Outcome
+	err      error
 }
 
 // boardBed is the bed as a board's device sees it: its three feeds and what they
@@ -132,6 +157,7 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 	all.Result.Error = joined(all.Result.Error, o.Result.Error)
 	all.Result.Note = joined(all.Result.Note, o.Result.Note)
 	all.Files = append(all.Files, o.Files...)
+	all.Good = append(all.Good, o.Good...)
 	for _, f := range o.Result.Findings {
 		same := false
 		for i := range all.Result.Findings {

@@ -16,11 +16,13 @@ import (
 // device has it: dnf variables say where the feeds are and which snapshot holds.
 type Device struct {
 	*dnf.Root
-	w   *Workspace
-	url string
+	w     *Workspace
+	url   string
+	board *Board // nil when the series has no boards
 }
 
-// NewDevice makes an empty device that reads the publication at url.
+// NewDevice makes an empty device that reads the publication at url. With boards it
+// is one of the first board whose programs this machine runs.
 func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, error) {
 	tool, err := w.DNF(ctx)
 	if err != nil {
@@ -31,12 +33,33 @@ func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, er
 		return nil, err
 	}
 	d := &Device{w: w, url: url}
-	d.Root, err = tool.NewRoot(ctx, filepath.Join(dir, "device"), dnf.Options{Repos: w.repos(keys), Vars: d.vars("current")})
+	boards, err := w.boards(w.hereLayer)
+	if err != nil {
+		return nil, err
+	}
+	opt := dnf.Options{Repos: w.deviceRepos(keys)}
+	for _, b := range boards {
+		if b.File.Arch == distro.HostArch() {
+			d.board = &b
+			opt.Arch, opt.MachineArch = b.File.Arch, b.machineArch()
+			break
+		}
+	}
+	if d.board == nil && len(boards) > 0 {
+		return nil, errs.E(errs.Unavailable, "no board of the series runs on this machine, which is "+distro.HostArch())
+	}
+	opt.Vars = d.vars("current")
+	d.Root, err = tool.NewRoot(ctx, filepath.Join(dir, "device"), opt)
 	return d, err
 }
 
 func (d *Device) vars(snapshot string) map[string]string {
-	return map[string]string{"slipway_url": d.url, "slipway_snapshot": snapshot}
+	vars := map[string]string{}
+	if d.board != nil {
+		vars = boardVars(*d.board)
+	}
+	vars["slipway_url"], vars["slipway_snapshot"] = d.url, snapshot
+	return vars
 }
 
 // Pin makes the device stay at a release; "" unpins it.

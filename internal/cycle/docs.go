@@ -97,4 +97,5 @@ const (
 	kindRelease = "release"
 	kindNumber  = "number"
 	kindJournal = "journal"
+	kindAnswers = "answers"
 )

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"slipway/internal/check"
@@ -89,22 +91,30 @@ func (w *Workspace) composeImages(ctx context.Context, b *Build) (string, error)
 	if err != nil {
 		return "", err
 	}
-	var arts []distro.Artifact
-	var total int64
-	for _, i := range list {
+	made := make([][]distro.Artifact, len(list))
+	err = inParallel(w.jobs(), len(list), func(n int) error {
+		i := list[n]
 		t := w.Talk.Step(fmt.Sprintf("image %s for %s", i.File.Name, i.Board.Name))
 		m, path, err := w.composeImage(ctx, i, src, i.File.Format, filepath.Join(dir, i.Board.Name))
 		if err := end(t, err, fmt.Sprintf("%d packages, sha256 %s", len(m.Packages), m.Digest.Short())); err != nil {
-			return "", err
+			return err
 		}
 		for _, p := range []string{path, path + ".json"} {
 			d, size, err := store.PutFile(ctx, w.Blobs, p)
 			if err != nil {
-				return "", errs.Wrap(err, "store image %s", filepath.Base(p))
+				return errs.Wrap(err, "store image %s", filepath.Base(p))
 			}
-			arts = append(arts, distro.Artifact{Class: distro.Images, Name: i.Board.Name + "/" + filepath.Base(p), Digest: d, Size: size})
-			total += size
+			made[n] = append(made[n], distro.Artifact{Class: distro.Images, Name: i.Board.Name + "/" + filepath.Base(p), Digest: d, Size: size})
 		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	arts := slices.Concat(made...)
+	var total int64
+	for _, a := range arts {
+		total += a.Size
 	}
 	nb, err = w.update(ctx, b.ID, "images", func(x *Build) error {
 		kept := x.Artifacts[:0:0]
@@ -118,6 +128,22 @@ func (w *Workspace) composeImages(ctx context.Context, b *Build) (string, error)
 	})
 	*b = nb
 	return fmt.Sprintf("%d for %d boards, %d MiB", len(list), len(w.Definition.Boards), total>>20), err
+}
+
+// inParallel calls do for 0 to n-1, at most jobs side by side, and gives all errors.
+func inParallel(jobs, n int, do func(int) error) error {
+	slots := make(chan struct{}, max(1, jobs))
+	found := make(errs.List, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			found[i] = do(i)
+			<-slots
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(found, func(err error) bool { return err == nil }).Err()
 }
 
 // candidateSource says where a candidate's packages are, and who signed them.

@@ -20,8 +20,8 @@ import (
 )
 
 // Test runs every check on a candidate ("" means the newest build) and records
-// results and verdict. A blocked candidate is no error here: see Build.Candidate.
-func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
+// results and verdict. With again, no good answer of an earlier candidate is taken. A blocked candidate is no error here: see Build.Candidate.
+func (w *Workspace) Test(ctx context.Context, name string, again bool) (Build, error) {
 	lock, err := w.lock(ctx, "work")
 	if err != nil {
 		return Build{}, err
@@ -54,6 +54,12 @@ func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
 	}
 	t := w.Talk.Step("test " + b.ID.Candidate())
 	bed.Progress = func(id string, done, total int, text string) { t.Progress(done, total, id+": "+text) }
+	used := func() []distro.Digest { return nil }
+	if again {
+		bed.Answered = func(distro.Digest) (string, bool) { return "", false }
+	} else if used, err = w.answered(ctx, bed); err != nil {
+		return b, err
+	}
 	outcomes, err := w.runChecks(ctx, b, bed)
 	if err != nil {
 		t.Failed("")
@@ -64,8 +70,10 @@ func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
 		return b, errs.E(errs.Interrupted, "the test of "+b.ID.Candidate()+" was stopped", errs.Hint("slipway test "+b.ID.Candidate()))
 	}
 	results := make([]distro.CheckResult, 0, len(outcomes))
+	var good []distro.Digest
 	for _, o := range outcomes {
 		r := o.Result
+		good = append(good, o.Good...)
 		if r.Evidence, err = w.keepEvidence(ctx, o); err != nil {
 			return b, err
 		}
@@ -81,6 +89,9 @@ func (w *Workspace) Test(ctx context.Context, name string) (Build, error) {
 		x.Candidate.Checks, x.Candidate.Verdict, x.Candidate.Tested, x.Candidate.Status = results, &v, w.now(), v.Status
 		return nil
 	})
+	if err == nil {
+		err = w.remember(ctx, b.ID, good, used())
+	}
 	if err != nil {
 		t.Failed("")
 		return b, err

@@ -1,6 +1,9 @@
 // Package installs asks whether a device can install what the candidate brings:
 // every package alone into an empty root, and all together into one, by a real
 // dnf from the candidate's feed, with signatures checked.
+//
+// A package that installed alone for an earlier candidate, and for which nothing
+// that could take part has changed since, is not asked about again.
 package installs
 
 import (
@@ -72,14 +75,25 @@ func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			answers[i] = answer{summary: fmt.Sprintf("%s: asked on another board\n", p.NEVRA())}
 		} else if by, ok := relations.Obsoleted(p, packages); ok {
 			answers[i] = answer{summary: fmt.Sprintf("%s: not asked, obsoleted by %s\n", p.NEVRA(), by.NEVRA())}
-		} else {
+		} else if inputs, known := r.inputs(p); !known {
 			answers[i], err = r.alone(ctx, p)
+		} else if candidate, ok := bed.Answered(inputs); ok {
+			answers[i] = answer{summary: fmt.Sprintf("%s: installed for %s, and nothing that takes part has changed\n", p.NEVRA(), candidate), kept: true}
+		} else if answers[i], err = r.alone(ctx, p); err == nil && len(answers[i].findings) == 0 {
+			answers[i].good = inputs
 		}
 		r.tell(p.NEVRA())
 		return err
 	})
 	var summary strings.Builder
+	kept := 0
 	for _, a := range answers {
+		if a.good != "" {
+			res.Good = append(res.Good, a.good)
+		}
+		if a.kept {
+			kept++
+		}
 		res.Asked += a.asked
 		res.Evidence = append(res.Evidence, a.files...)
 		summary.WriteString(a.summary)
@@ -93,6 +107,12 @@ func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 	}
 	if err != nil {
 		return res, err
+	}
+	if kept > 0 {
+		if res.Note != "" {
+			res.Note += "; "
+		}
+		res.Note += fmt.Sprintf("%d packages not asked about again: nothing that takes part has changed", kept)
 	}
 	file, err := bed.Transcript("alone.txt", summary.String())
 	res.Evidence = append(res.Evidence, file)
@@ -115,6 +135,23 @@ type answer struct {
 	findings []distro.Finding
 	files    []check.File
 	summary  string
+	good     distro.Digest // inputs of a good answer that may be remembered
+	kept     bool          // the good answer of an earlier candidate stands
+}
+
+// question changes when what is asked of a package does: old answers are void then.
+const question = "installs alone, 1"
+
+// inputs gives everything that decides the answer for a package alone.
+func (r *run) inputs(p distro.PackageRecord) (distro.Digest, bool) {
+	if r.bed.Inputs == nil || r.bed.Answered == nil {
+		return "", false
+	}
+	packages, ok := r.bed.Inputs(p)
+	if !ok {
+		return "", false
+	}
+	return distro.DigestOf([]byte(strings.Join([]string{question, r.bed.Tool.Version, r.bed.Tool.RPM, r.bed.Arch, r.bed.MachineArch, string(packages)}, "\n"))), true
 }
 
 func (r *run) tell(text string) {

@@ -137,3 +137,36 @@ func TestFeedIsRefused(t *testing.T) {
 		t.Error("no packages is no answer")
 	}
 }
+
+// What had a good answer, and depends on the same packages, is not asked again; a
+// bad answer is never remembered.
+func TestGoodAnswersStand(t *testing.T) {
+	t.Parallel()
+	key := dnftest.NewKey(t, "candidate")
+	rpms := append(dnftest.Build(t, spec("a", "", "/usr/share/x/a")), dnftest.Build(t, spec("lonely", "Requires: nobody\n", "/usr/share/x/lonely"))...)
+	key.Sign(t, rpms...)
+	repo, records := key.Feed(t, rpms...)
+	good := map[distro.Digest]string{}
+	run := func() check.Outcome {
+		bed := &check.Bed{Dir: t.TempDir(), Tool: dnftest.Find(t), Jobs: 2, Candidate: check.Feed{Repos: []dnf.Repo{repo}}, Packages: records,
+			Inputs:   func(r distro.PackageRecord) (distro.Digest, bool) { return r.HeaderDigest, true },
+			Answered: func(d distro.Digest) (string, bool) { c, ok := good[d]; return c, ok }}
+		out, err := check.Run(t.Context(), bed, []check.Check{installs.New()}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	first := run()
+	if len(first.Good) != 1 {
+		t.Fatalf("%d good answers, want that of a alone", len(first.Good))
+	}
+	good[first.Good[0]] = "1.1-c1"
+	second := run()
+	if second.Result.Asked != first.Result.Asked-1 || len(second.Good) != 0 || !strings.Contains(second.Result.Note, "1 packages not asked about again") {
+		t.Errorf("%+v", second.Result)
+	}
+	if d := cmp.Diff(show(first), show(second)); d != "" {
+		t.Error(d)
+	}
+}
