@@ -22,10 +22,11 @@ var levels = map[string]level{
 	"examples":        core, // embedded files, no code
 	"examples/boards": core, // tests only
 
-	"internal/config":  format,
-	"internal/imagefs": format,
-	"internal/rpm":     format,
-	"internal/rpmmd":   format,
+	"internal/config":    format,
+	"internal/imagefs":   format,
+	"internal/rpm":       format,
+	"internal/rpmmd":     format,
+	"internal/timestamp": format,
 
 	"internal/compose":  adapter,
 	"internal/debian":   adapter,
