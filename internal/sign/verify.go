@@ -43,6 +43,14 @@ func (p *Public) Expires() time.Time {
 	return expires(p.entity.PrimaryKey, self)
 }
 
+// RPMTag is the tag of an RPM's signature header that the key's signatures belong in.
+func (p *Public) RPMTag() int {
+	if p.entity.PrimaryKey.PubKeyAlgo == packet.PubKeyAlgoRSA {
+		return RPMTagRSA
+	}
+	return RPMTagEdDSA
+}
+
 // Armored gives the key as text again.
 func (p *Public) Armored() []byte { return publicArmored(p.entity) }
 
@@ -74,8 +82,8 @@ func ParsePublic(armored []byte) ([]*Public, error) {
 // Verify tells which of keys made sig, a binary detached signature ([Dearmor]
 // first), over message. Everything else is Denied, with the reason: no signature,
 // an unknown key id, other bytes than were signed, a hash weaker than SHA-256, a key
-// that had expired or was not yet made when it signed, that is revoked, or is not
-// for signing. A key that expired later is no reason: what it signed in time stays good.
+// that had expired or was not yet made when it signed, that is revoked, is weak
+// ([Public.Check]), or is not for signing. A key that expired later is no reason: what it signed in time stays good.
 // Of several signatures one good one is enough.
 func Verify(keys []*Public, message io.Reader, sig []byte) (*Public, error) {
 	sigs, err := parseSignatures(sig)
@@ -98,6 +106,37 @@ func Verify(keys []*Public, message io.Reader, sig []byte) (*Public, error) {
 			return nil, errs.Wrap(err, "read the signed bytes")
 		}
 	}
+	return conclude(keys, attempts, reasons)
+}
+
+// VerifyMidstate is [Verify] for a message of which only the midstate is at hand.
+// Signatures with another hash than SHA-256 do not count.
+func VerifyMidstate(keys []*Public, m Midstate, sig []byte) (*Public, error) {
+	sigs, err := parseSignatures(sig)
+	if err != nil {
+		return nil, err
+	}
+	var attempts []*attempt
+	var reasons []string
+	for _, s := range sigs {
+		a, why := begin(keys, s)
+		if why == "" && s.Hash != crypto.SHA256 {
+			why = fmt.Sprintf("hash %v, and the message was hashed with SHA-256", s.Hash)
+		}
+		if why != "" {
+			reasons = append(reasons, why)
+			continue
+		}
+		if a.hash, err = m.resume(); err != nil {
+			return nil, err
+		}
+		attempts = append(attempts, a)
+	}
+	return conclude(keys, attempts, reasons)
+}
+
+// conclude gives the owner of the first attempt whose mathematics is right.
+func conclude(keys []*Public, attempts []*attempt, reasons []string) (*Public, error) {
 	for _, a := range attempts {
 		if a.key.VerifySignature(a.hash, a.sig) == nil {
 			return a.owner, nil
@@ -178,6 +217,8 @@ func begin(keys []*Public, s *packet.Signature) (a *attempt, why string) {
 			return nil, id + "is revoked"
 		case self == nil || self.FlagsValid && !self.FlagSign:
 			return nil, id + "is not for signing"
+		case weak(key, self) != "":
+			return nil, id + weak(key, self)
 		case s.CreationTime.Before(key.CreationTime):
 			return nil, id + "was made after the signature: " + key.CreationTime.UTC().Format(time.RFC3339)
 		case !end.IsZero() && s.CreationTime.After(end):
