@@ -54,27 +54,70 @@ func (p *Public) RPMTag() int {
 // Armored gives the key as text again.
 func (p *Public) Armored() []byte { return publicArmored(p.entity) }
 
-// ParsePublic reads the public keys of an armored text; "rpm --import" and gpg
-// read the same. A private key is refused: it does not belong there. Errors are
-// Invalid.
+// ParsePublic reads the public keys of an armored text, which may hold several
+// blocks; "rpm --import" and gpg read the same. A private key is refused: it does not
+// belong there. Errors are Invalid.
 func ParsePublic(armored []byte) ([]*Public, error) {
-	data, err := decodeArmor(armored, armorPublic)
-	if err != nil {
-		return nil, err
-	}
-	list, err := openpgp.ReadKeyRing(bytes.NewReader(data))
-	if err != nil {
-		return nil, errs.E(errs.Invalid, "no OpenPGP public key", err)
-	}
 	var out []*Public
-	for _, e := range list {
-		if e.PrivateKey != nil {
-			return nil, errs.E(errs.Invalid, "a private key where a public one belongs", errs.Hint("slipway key export gives the public part"))
+	for _, block := range blocks(armored) {
+		data, err := decodeArmor(block, armorPublic)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, &Public{e})
+		list, err := openpgp.ReadKeyRing(bytes.NewReader(data))
+		if err != nil {
+			return nil, errs.E(errs.Invalid, "no OpenPGP public key", err)
+		}
+		for _, e := range list {
+			if e.PrivateKey != nil {
+				return nil, errs.E(errs.Invalid, "a private key where a public one belongs", errs.Hint("slipway key export gives the public part"))
+			}
+			out = append(out, &Public{e})
+		}
 	}
 	if len(out) == 0 {
 		return nil, errs.E(errs.Invalid, "no OpenPGP public key")
+	}
+	return out, nil
+}
+
+// blocks cuts an armored text before each block but the first.
+func blocks(text []byte) [][]byte {
+	var out [][]byte
+	begin := []byte("\n-----BEGIN PGP ")
+	for {
+		i := bytes.Index(text[min(1, len(text)):], begin)
+		if i < 0 {
+			return append(out, text)
+		}
+		out, text = append(out, text[:i+2]), text[i+2:]
+	}
+}
+
+// Single is one signature of several that lie one after the other.
+type Single struct {
+	KeyID string    // of the key that claims to have made it
+	At    time.Time // when, as it claims
+	Bytes []byte    // the signature alone
+}
+
+// Split takes the signatures of a detached signature apart, without checking any.
+// Those that do not say who made them have no KeyID. Errors are Denied.
+func Split(sig []byte) ([]Single, error) {
+	list, err := parseSignatures(sig)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Single, len(list))
+	for i, s := range list {
+		var b bytes.Buffer
+		if err := s.Serialize(&b); err != nil {
+			return nil, errs.E(errs.Denied, "damaged signature", err)
+		}
+		out[i] = Single{At: s.CreationTime.UTC(), Bytes: b.Bytes()}
+		if s.IssuerKeyId != nil {
+			out[i].KeyID = fmt.Sprintf("%016x", *s.IssuerKeyId)
+		}
 	}
 	return out, nil
 }
