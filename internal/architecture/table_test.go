@@ -38,17 +38,20 @@ var levels = map[string]level{
 	"internal/sign":     adapter,
 	"internal/state":    adapter,
 	"internal/store":    adapter,
+	"internal/store/s3": adapter,
 
 	"internal/check":   service,
 	"internal/check/*": service,
 	"internal/cycle":   service,
+	"internal/device":  service,
 	"internal/feed":    service,
 	"internal/gate":    service,
 
-	"cmd/slipway":  delivery,
-	"internal/cli": delivery,
-	"internal/ui":  delivery,
-	"internal/web": delivery,
+	"cmd/slipway":        delivery,
+	"cmd/slipway-device": delivery,
+	"internal/cli":       delivery,
+	"internal/ui":        delivery,
+	"internal/web":       delivery,
 
 	"internal/architecture": support,
 	"internal/benchtool":    support,
@@ -64,6 +67,7 @@ var peers = []struct{ from, to, why string }{
 	{"internal/distro", "internal/errs", "errs is the one package below the nouns: rules refuse with a kind and a hint"},
 	{"examples", "internal/errs", "as above: an unknown example is an error with a hint"},
 	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
+	{"internal/store/s3", "internal/store", "it is a store, with the same names and refusals"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
 	{"internal/cycle", "internal/check", "as above"},
@@ -111,7 +115,7 @@ var owners = map[string][]string{
 	"golang.org/x/crypto":                      {"internal/qemu"},
 	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd"},
 	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/rpmmd", "internal/debian"},
-	"net/http":                                 {"internal/web"},
+	"net/http":                                 {"internal/web", "internal/device", "internal/check/selfupgrades"}, // selfupgrades: a candidate's feed, to one device
 	"net/http/httptest":                        {},
 	"testing":                                  {},
 	"github.com/google/go-cmp":                 {},
@@ -132,6 +136,7 @@ var testOnly = []string{
 var starts = map[string][]string{
 	"internal/compose":  {"mke2fs", "debugfs", "rpmdb", "unshare", "cat"},
 	"internal/layers":   {"git"},
+	"internal/device":   {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
 	"internal/qemu":     {"*"}, // qemu-system-x86_64, qemu-system-aarch64: the rig names it
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
