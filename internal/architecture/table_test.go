@@ -115,7 +115,10 @@ var owners = map[string][]string{
 	"golang.org/x/crypto":                      {"internal/qemu"},
 	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd"},
 	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/rpmmd", "internal/debian"},
-	"net/http":                                 {"internal/web", "internal/device", "internal/check/selfupgrades"}, // selfupgrades: a candidate's feed, to one device
+	"github.com/aws/aws-sdk-go-v2":             {"internal/store/s3"},
+	"github.com/aws/smithy-go":                 {"internal/store/s3"},
+	"golang.org/x/mod":                         {"internal/tlog"},
+	"net/http":                                 {"internal/web", "internal/store/s3", "internal/device", "internal/check/selfupgrades"}, // selfupgrades: a candidate's feed, to one device
 	"net/http/httptest":                        {},
 	"testing":                                  {},
 	"github.com/google/go-cmp":                 {},
