@@ -257,9 +257,6 @@ func (d *Device) resume(ctx context.Context, j *journal) (Update, error) {
 	if err := d.checkDatabase(ctx); err != nil {
 		return u, err
 	}
-	if err := d.writeFeeds(j.Snapshot.Serial); err != nil {
-		return u, err
-	}
 	now, err := d.installed(ctx)
 	if err != nil {
 		return u, err
@@ -274,27 +271,46 @@ func (d *Device) resume(ctx context.Context, j *journal) (Update, error) {
 		}
 	}
 	f, op := d.frontend(), operation{security: j.Security, erasing: j.Erasing}
-	if d.verifyFeeds(f, j.Snapshot) != nil { // gone, or not the ones: they are fetched again
-		if err := d.clearCache(); err != nil {
-			return u, err
+	attempt := func() error {
+		if len(again) > 0 {
+			if err := f.reinstall(ctx, again); err != nil {
+				return err
+			}
 		}
-		if _, _, err := f.resolve(ctx, op); err != nil {
-			return u, err
-		}
-		if err := d.verifyFeeds(f, j.Snapshot); err != nil {
-			return u, err
-		}
+		return f.apply(ctx, op)
 	}
-	if len(again) > 0 {
-		if err := f.reinstall(ctx, again); err != nil {
+	// First with the feeds and the downloads of the interrupted update, as they are.
+	// When they are gone, or are not the right ones, with new ones.
+	err = d.verifyFeeds(f, j.Snapshot)
+	if err == nil {
+		err = attempt()
+	}
+	if err != nil {
+		fmt.Fprintf(d.talk, "with what was downloaded it cannot be finished: %v\n", err)
+		if ferr := d.fetchAgain(ctx, f, op, j); ferr != nil {
+			return u, errs.Wrap(ferr, "download serial %d again", j.Snapshot.Serial)
+		}
+		if err := attempt(); err != nil {
 			return u, err
 		}
-	}
-	if err := f.apply(ctx, op); err != nil {
-		return u, err
 	}
 	if err := d.sweep(ctx, j.Plan); err != nil {
 		return u, err
 	}
 	return u, d.finish(ctx, j)
+}
+
+// fetchAgain fetches the metadata of a journal's snapshot from where the device's
+// configuration says now.
+func (d *Device) fetchAgain(ctx context.Context, f frontend, op operation, j *journal) error {
+	if err := d.clearCache(); err != nil {
+		return err
+	}
+	if err := d.writeFeeds(j.Snapshot.Serial); err != nil {
+		return err
+	}
+	if _, _, err := f.resolve(ctx, op); err != nil {
+		return err
+	}
+	return d.verifyFeeds(f, j.Snapshot)
 }
