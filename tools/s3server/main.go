@@ -59,7 +59,7 @@ func serve(root string) error {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	server, err := s3api.New(backend, user, "test-1", iam, nil, nil, nil, nil, s3api.WithQuiet(), s3api.WithKeepAlive(), s3api.WithConcurrencyLimiter(256, 256), s3api.WithOnListen(func() { fmt.Println("listening on", addr) }))
+	server, err := s3api.New(backend, user, "test-1", iam, nil, nil, nil, nil, s3api.WithQuiet(), s3api.WithKeepAlive(), s3api.WithConcurrencyLimiter(4096, 1024), s3api.WithOnListen(func() { fmt.Println("listening on", addr) }))
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func Read(at Location, o Options) (*Bucket, error) {
 	options := s3.Options{
 		Region:      b.region,
 		Credentials: aws.NewCredentialsCache(creds),
-		HTTPClient:  &http.Client{Transport: transport()},
+		HTTPClient:  &http.Client{Transport: shared},
 		Retryer: retry.NewStandard(func(r *retry.StandardOptions) {
 			r.MaxAttempts, r.MaxBackoff = o.Attempts, o.Pause
 			// The budget over all requests would end a long publish early.
@@ -154,15 +154,17 @@ func Open(ctx context.Context, at Location, o Options) (*Bucket, error) {
 // Location says where the bucket is.
 func (b *Bucket) Location() Location { return b.at }
 
-// transport has deadlines for what can hang, none for a transfer: its context
-// ends that.
-func transport() *http.Transport {
-	dial := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: dial.DialContext, ForceAttemptHTTP2: true,
-		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 2 * time.Minute,
-		MaxIdleConnsPerHost: 32, IdleConnTimeout: 90 * time.Second, ExpectContinueTimeout: time.Second,
-	}
+// shared has deadlines for what can hang, none for a transfer: its context ends
+// that.
+var shared = &http.Transport{
+	Proxy:                 http.ProxyFromEnvironment,
+	DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+	ForceAttemptHTTP2:     true,
+	TLSHandshakeTimeout:   10 * time.Second,
+	ResponseHeaderTimeout: 2 * time.Minute,
+	ExpectContinueTimeout: time.Second,
+	MaxIdleConnsPerHost:   32,
+	IdleConnTimeout:       90 * time.Second,
 }
 
 // noLimit lets every request have its own tries.

@@ -40,4 +40,3 @@ func TestObjectStore(t *testing.T) {
 		storetest.Tree(t, func(t *testing.T) store.Tree { return bucket(t, s).Tree() })
 	})
 }
-
