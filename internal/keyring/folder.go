@@ -182,6 +182,17 @@ func (f Folder) file(name string) ([]byte, error) {
 	return b, nil
 }
 
+// Stamp changes when what [Folder.Load] reads does: names, sizes and times of the files.
+func (f Folder) Stamp() string {
+	var s strings.Builder
+	for _, name := range []string{"keyring.json", "keyring.json.asc", "draft.json", "root.asc", "package.asc", "metadata.asc", "sstate.asc", "log.asc"} {
+		if st, err := os.Stat(f.path(name)); err == nil {
+			fmt.Fprintf(&s, "%s %d %d\n", name, st.Size(), st.ModTime().UnixNano())
+		}
+	}
+	return s.String()
+}
+
 // Roots gives the public root keys that are trusted here; none is no error.
 func (f Folder) Roots() ([]*sign.Public, error) {
 	b, err := f.file("root.asc")
