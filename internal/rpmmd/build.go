@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -176,6 +177,8 @@ func badHref(href string) string {
 		return "is absolute"
 	case path.Clean(href) != href:
 		return "is not in its shortest form"
+	case !utf8.ValidString(href):
+		return "is not UTF-8"
 	}
 	for _, c := range []byte(href) {
 		if c <= ' ' || c == 0x7f || strings.IndexByte(`\?#%:"<>`, c) >= 0 {

@@ -76,6 +76,21 @@ func (s *State) Stamp(open func(name string) (io.ReaderAt, error)) error {
 	return nil
 }
 
+// Check compares the data files with the state, by their stamps or by their
+// bytes, and gives errs.Conflict when one is another.
+func (s *State) Check(open func(name string) (io.ReaderAt, error)) error {
+	for i := range s.Records {
+		f, err := open(s.Records[i].name())
+		if err == nil {
+			err = s.check(i, f)
+		}
+		if err != nil {
+			return errs.E(errs.Conflict, Unusable, err)
+		}
+	}
+	return nil
+}
+
 // check reports whether r is the data file that the state tells of.
 func (s *State) check(doc int, r io.ReaderAt) error {
 	rec := s.Records[doc]

@@ -35,6 +35,9 @@ type Update struct {
 	NoOpenChecksum bool
 }
 
+// Unusable is the message of the errs.Conflict that is about [Update.Last].
+const Unusable = "the last index cannot be used"
+
 // Index is the metadata of a repository, ready to be written: first Files, then
 // Repomd.
 type Index struct {
@@ -109,7 +112,7 @@ func (w *writer) open() error {
 				err = w.Last.check(i, r)
 			}
 			if err != nil {
-				return errs.E(errs.Conflict, "the last index cannot be used", err)
+				return errs.E(errs.Conflict, Unusable, err)
 			}
 			w.old[i] = r
 		}
@@ -202,7 +205,7 @@ func (w *writer) frames(ctx context.Context) error {
 			prefix = prefix && p.old == i
 			if len(problems) == 0 {
 				if err := w.keep(p, prefix); err != nil {
-					return errs.E(errs.Conflict, "the last index cannot be used", err)
+					return errs.E(errs.Conflict, Unusable, err)
 				}
 			}
 			continue
@@ -309,7 +312,7 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 			if was[at.frame] == nil {
 				elements, err := w.elements(at.frame)
 				if err != nil {
-					m.err = append(m.err, errs.E(errs.Conflict, "the last index cannot be used", err))
+					m.err = append(m.err, errs.E(errs.Conflict, Unusable, err))
 					return m
 				}
 				was[at.frame] = elements
