@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/google/rpmpack"
@@ -19,15 +21,35 @@ func makePackages(dir string, n int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for i := range n {
-		if err := makePackage(dir, i); err != nil {
-			return fmt.Errorf("make package %d: %w", i, err)
-		}
-	}
-	return nil
+	return makeRange(dir, 0, n, 4096)
 }
 
-func makePackage(dir string, i int) error {
+// makeSmall writes the packages from, ... to-1 with 1 KiB of content each: for
+// tens of thousands of them, when headers count.
+func makeSmall(dir string, from, to int) error { return makeRange(dir, from, to, 64) }
+
+func makeRange(dir string, from, to, body int) error {
+	workers := runtime.GOMAXPROCS(0)
+	done := make(chan error, workers)
+	for w := range workers {
+		go func() {
+			for i := from + w; i < to; i += workers {
+				if err := makePackage(dir, i, body); err != nil {
+					done <- fmt.Errorf("make package %d: %w", i, err)
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	var err error
+	for range workers {
+		err = cmp.Or(err, <-done)
+	}
+	return err
+}
+
+func makePackage(dir string, i, body int) error {
 	name := fmt.Sprintf("package-%05d", i)
 	random := rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), byte(i >> 16)})
 	p, err := rpmpack.NewRPM(rpmpack.RPMMetaData{
@@ -40,13 +62,13 @@ func makePackage(dir string, i int) error {
 		return err
 	}
 	for j := range 16 {
-		body := make([]byte, 4096)
-		_, _ = random.Read(body) // never fails
+		content := make([]byte, body)
+		_, _ = random.Read(content) // never fails
 		path := fmt.Sprintf("/usr/share/%s/part-%d/file-%02d.dat", name, j%3, j)
 		if j == 0 {
 			path = "/usr/bin/" + name
 		}
-		p.AddFile(rpmpack.RPMFile{Name: path, Mode: 0o100644, Body: body, Owner: "root", Group: "root", MTime: 1_600_000_000})
+		p.AddFile(rpmpack.RPMFile{Name: path, Mode: 0o100644, Body: content, Owner: "root", Group: "root", MTime: 1_600_000_000})
 	}
 	for j := range 20 {
 		requires := fmt.Sprintf("lib%d.so.%d()(64bit)", (i*7+j*31)%700, j%4)

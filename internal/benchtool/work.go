@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"slipway/internal/rpm"
@@ -19,6 +20,20 @@ var work = map[string]func(context.Context, []string) error{
 	"do-index": doIndex, // FOLDER zstd|gzip
 	"do-sign":  doSign,  // KEY FOLDER OUT
 	"do-read":  doRead,  // FOLDER
+	"make":     doMake,  // FOLDER FROM TO: not measured, for trying things out
+}
+
+// doMake writes small packages into a folder.
+func doMake(_ context.Context, args []string) error {
+	from, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	to, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	return makeSmall(args[0], from, to)
 }
 
 // doIndex writes FOLDER/repodata, as createrepo_c does.

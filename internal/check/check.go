@@ -83,6 +83,14 @@ type BootImage struct {
 	ExpectPorts  []int  // that may listen, TCP and UDP; none means 22
 }
 
+// SelfUpgrade is a published image of a board, whose device is to upgrade itself
+// to the candidate. Without Path no release has published it yet.
+type SelfUpgrade struct {
+	BootImage
+	Origin   Origin                 // the release that published it, as the board's feeds hold it
+	Packages []distro.PackageRecord // that the candidate offers to the board
+}
+
 // Bed is what checks work with. Packages lists all that the candidate's feed
 // offers, kept packages included; Brought lists what the build itself brings, new
 // or kept, also what the feed does not offer because a newer version is published
@@ -94,9 +102,11 @@ type Bed struct {
 	Packages  []distro.PackageRecord
 	Brought   []distro.PackageRecord
 	Origins   []Origin
-	Images    []BootImage            // of the candidate; none when it has no boards
-	Base      []distro.PackageRecord // of the release that the candidate follows; none for the first
-	Arch      string                 // of the device; "" is this machine's
+	Images    []BootImage // of the candidate; none when it has no boards
+	// SelfUpgrades are those that the boards' policy asks for.
+	SelfUpgrades []SelfUpgrade
+	Base         []distro.PackageRecord // of the release that the candidate follows; none for the first
+	Arch         string                 // of the device; "" is this machine's
 	// MachineArch is the scope of the device's machine packages; "" is none.
 	MachineArch string
 	// Alone says which packages "installs" installs alone; nil is all. A package of

@@ -183,7 +183,7 @@ from /etc/dnf/vars.`,
 				})
 			})
 		}}
-	return group("feed", "the feeds: repofile, list", "  slipway feed list\n  slipway feed repofile", repofile, list)
+	return group("feed", "the feeds: repofile, list, index", "  slipway feed list\n  slipway feed repofile\n  slipway feed index ./packages", repofile, list, a.feedIndexCmd())
 }
 
 func (a *app) verifyCmd() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"slipway/internal/check"
 	"slipway/internal/check/boots"
 	"slipway/internal/check/installs"
+	"slipway/internal/check/selfupgrades"
 	"slipway/internal/check/upgrades"
 	"slipway/internal/check/versions"
 	"slipway/internal/config"
@@ -33,7 +34,7 @@ const (
 
 // checks are all checks, in the order in which they are shown.
 func checks() []check.Check {
-	return []check.Check{versions.New(), installs.New(), upgrades.New(), boots.New()}
+	return []check.Check{versions.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
 }
 
 func checkIDs() []string {

@@ -173,10 +173,23 @@ func (d *Definition) checkBoards() {
 		}
 		seen[b.Name] = true
 		d.doc.unique(p+".images", "image", b.Images)
+		d.checkUpgrade(p+".boot.upgrade", b)
 		// Both are scopes of feeds, in one folder.
 		if b.Name != "" && slices.Contains(d.Builder.Arches, b.Name) {
 			d.doc.at(p+".name", fmt.Sprintf("board %s has the name of an architecture", b.Name), "each has its own feed: choose another name")
 		}
+	}
+}
+
+// checkUpgrade: the image that upgrades itself is one that is made and booted.
+func (d *Definition) checkUpgrade(at string, b Board) {
+	switch image := b.Boot.Upgrade; {
+	case image == "":
+	case !slices.Contains(b.Images, image):
+		msg, hint := choice("image of board "+b.Name, image, b.Images)
+		d.doc.at(at, msg, hint)
+	case b.Boot.Rig == "":
+		d.doc.at(at, fmt.Sprintf("image %s is to upgrade itself, and no rig boots it", image), "boot: {rig: qemu-x86_64, upgrade: "+image+"}")
 	}
 }
 

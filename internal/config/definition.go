@@ -72,6 +72,8 @@ type Board struct {
 // Boot says where a board is booted for tests.
 type Boot struct {
 	Rig string `json:"rig,omitempty" rule:"word" jsonschema_description:"Name of the test rig, for instance qemu-x86_64."`
+	// Upgrade is an image of the board whose device upgrades itself to each candidate.
+	Upgrade string `json:"upgrade,omitempty" rule:"package" jsonschema_description:"Image, with dnf in it, whose published device upgrades itself to each candidate and comes back."`
 }
 
 // Component is an optional part that extends the feed.

@@ -3,13 +3,16 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"slipway/internal/check"
+	"slipway/internal/config"
 	"slipway/internal/distro"
+	"slipway/internal/feed"
 	"slipway/internal/rpm"
 )
 
@@ -171,6 +174,34 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 			all.Result.Findings = append(all.Result.Findings, f)
 		}
 	}
+}
+
+// selfUpgrades lists the devices that are to upgrade themselves to a candidate, as
+// the boards' policy says: each of the first release that published its image.
+func (w *Workspace) selfUpgrades(b Build, bed *check.Bed, origins []check.Origin) ([]check.SelfUpgrade, error) {
+	boards, err := w.boards(w.exportedLayer(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	var out []check.SelfUpgrade
+	for _, board := range boards {
+		if board.Boot.Upgrade == "" {
+			continue
+		}
+		image := check.BootImage{Board: board.Name, Image: board.Boot.Upgrade, Rig: board.Boot.Rig}
+		u := check.SelfUpgrade{BootImage: image, Packages: w.boardBed(*bed, board, nil).Packages}
+		for _, o := range origins {
+			file := Image{Board: board, File: &config.ImageFile{Name: image.Image}}.name(o.Version, "ext4")
+			path := filepath.Join(w.Settings.PublicationDir(), filepath.FromSlash(feed.ImageName(b.Series, board.Name, o.Version, file)))
+			if _, err := os.Stat(path); err == nil {
+				u.Path = path
+				u.Origin = w.boardBed(check.Bed{Candidate: bed.Candidate, Origins: []check.Origin{o}}, board, nil).Origins[0]
+				break
+			}
+		}
+		out = append(out, u)
+	}
+	return out, nil
 }
 
 func joined(a, b string) string {

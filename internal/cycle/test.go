@@ -188,6 +188,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return nil, err
 	}
 	var upto [][]distro.PackageRecord
+	var all []check.Origin // every release, in order
 	origin := map[distro.Version]check.Origin{}
 	for _, r := range releases {
 		if r.Status != distro.Published {
@@ -195,6 +196,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		}
 		upto = append(upto, r.Packages)
 		origin[r.Version] = check.Origin{Version: r.Version, Feed: w.testFeed(w.publicationURL(), r.Serial, production), Packages: feed.Newest(feed.Union(upto...))}
+		all = append(all, origin[r.Version])
 	}
 	published := feed.Union(upto...)
 	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh(b.Packages), published)), Brought: b.Packages, Base: feed.Newest(published),
@@ -209,6 +211,9 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return nil, err
 	}
 	if bed.Images, err = w.bootImages(ctx, b, dir); err != nil {
+		return nil, err
+	}
+	if bed.SelfUpgrades, err = w.selfUpgrades(b, bed, all); err != nil {
 		return nil, err
 	}
 	bed.SameButNumber = func(old, new distro.PackageRecord) bool {

@@ -41,9 +41,9 @@ func (v Verify) String() string {
 
 var verifyLine = regexp.MustCompile(`^(missing   |[.?SM5DLUGTP]{9}  )([cdglra ]) (/.*)$`)
 
-// parseVerify reads rpm -Va's output. Whatever it does not know becomes a
+// ParseVerify reads rpm -Va's output. Whatever it does not know becomes a
 // Problem: nothing is passed over.
-func parseVerify(out string) []Verify {
+func ParseVerify(out string) []Verify {
 	var all []Verify
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\r\n")
@@ -68,10 +68,11 @@ func parseVerify(out string) []Verify {
 	return all
 }
 
-const packageFormat = `%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{SHA256HEADER}\t%{SOURCERPM}\n`
+// PackageFormat is how rpm -q --qf lists packages for [ParsePackages].
+const PackageFormat = `%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{SHA256HEADER}\t%{SOURCERPM}\n`
 
-// parsePackages reads lines of packageFormat; keys (gpg-pubkey) are left out.
-func parsePackages(out string) []distro.PackageRecord {
+// ParsePackages reads lines of PackageFormat; keys (gpg-pubkey) are left out.
+func ParsePackages(out string) []distro.PackageRecord {
 	var all []distro.PackageRecord
 	for line := range strings.Lines(out) {
 		f := strings.Split(strings.TrimRight(line, "\n"), "\t")
@@ -114,9 +115,9 @@ func clean(output string) string {
 	return b.String()
 }
 
-// scriptlets finds in a transcript the errors of scriptlets, and what scriptlets
+// ScriptletLines finds in a transcript the errors of scriptlets, and what scriptlets
 // and rpm said otherwise while the transaction ran.
-func scriptlets(output string) (failures, talk []string) {
+func ScriptletLines(output string) (failures, talk []string) {
 	running := false
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, " \r\n")
@@ -139,9 +140,9 @@ func scriptlets(output string) (failures, talk []string) {
 // What dnf and rpm say when they refuse for the sake of a signature or digest.
 var denied = regexp.MustCompile(`(?i)is not signed|GPG check FAILED|GPG signature verification error|Bad GPG signature|Signing key not found|does not verify|digest.*(BAD|mismatch|NOTFOUND)|signature.*(BAD|NOTFOUND|NOKEY)|checksum doesn't match|incorrect checksum|Downloading successful, but checksum|Public key for .* is not (installed|trusted)|Failed to retrieve GPG key|repomd\.xml\.asc`)
 
-// failureLines picks the lines of a transcript that tell why dnf failed: from
+// FailureLines picks the lines of a transcript that tell why dnf failed: from
 // "Error:" on with what was said just before, else the last ones.
-func failureLines(output string) string {
+func FailureLines(output string) string {
 	lines := strings.Split(strings.TrimRight(clean(output), "\n"), "\n")
 	from := max(0, len(lines)-8)
 	for i, l := range lines {

@@ -19,7 +19,7 @@ Unsatisfied dependencies for greet-2-1.noarch:
 
 func TestParseVerify(t *testing.T) {
 	t.Parallel()
-	got := parseVerify(verifyOutput)
+	got := ParseVerify(verifyOutput)
 	want := []Verify{
 		{Problem: "Unsatisfied dependencies for greet-2-1.noarch:"},
 		{Problem: "libgreet.so.1 is needed by (installed) greet-2-1.noarch"},
@@ -48,7 +48,7 @@ func TestScriptlets(t *testing.T) {
 		{"missing program", "Running transaction\n/var/tmp/rpm-tmp.KYsJp4: line 1: frob: command not found\nComplete!\n", "/var/tmp/rpm-tmp.KYsJp4: line 1: frob: command not found", ""},
 		{"unknown user", "Running transaction\nwarning: user nobody does not exist - using root\nComplete!\n", "", "warning: user nobody does not exist - using root"},
 	} {
-		fail, talk := scriptlets(tt.out)
+		fail, talk := ScriptletLines(tt.out)
 		if strings.Join(fail, "|") != tt.fail || strings.Join(talk, "|") != tt.talk {
 			t.Errorf("%s: failures %q, talk %q", tt.name, fail, talk)
 		}
@@ -90,12 +90,12 @@ func FuzzVerify(f *testing.F) {
 				n++
 			}
 		}
-		if got := parseVerify(out); len(got) != n {
+		if got := ParseVerify(out); len(got) != n {
 			t.Errorf("%d lines, %d answers", n, len(got))
 		}
-		scriptlets(out)
+		ScriptletLines(out)
 		clean(out)
-		parsePackages(out)
-		failureLines(out)
+		ParsePackages(out)
+		FailureLines(out)
 	})
 }

@@ -82,11 +82,11 @@ func (r *Root) Repoquery(ctx context.Context, args ...string) ([]string, error) 
 // Installed lists what the root's rpm database holds, sorted by name: name,
 // version, architecture and header digest.
 func (r *Root) Installed(ctx context.Context) ([]distro.PackageRecord, error) {
-	out, err := r.rpm(ctx, "-qa", "--qf", packageFormat)
+	out, err := r.rpm(ctx, "-qa", "--qf", PackageFormat)
 	if err != nil {
 		return nil, err
 	}
-	p := parsePackages(out)
+	p := ParsePackages(out)
 	sortRecords(p)
 	return p, nil
 }
@@ -125,7 +125,7 @@ func (r *Root) VerifyAll(ctx context.Context) ([]Verify, error) {
 	if ctx.Err() != nil {
 		return nil, err
 	}
-	all := parseVerify(out.String())
+	all := ParseVerify(out.String())
 	if err != nil && len(all) == 0 {
 		return nil, errs.E(errs.Failed, "rpm -Va says nothing", err)
 	}
@@ -226,13 +226,13 @@ func (r *Root) dnf(ctx context.Context, args ...string) (Result, error) {
 		err = start(ctx, r.inRoot(argv...), r.env(), both, both)
 	}
 	res.Output = clean(out.String())
-	res.Scriptlets, res.Talk = scriptlets(out.String())
+	res.Scriptlets, res.Talk = ScriptletLines(out.String())
 	command := "dnf " + strings.Join(args, " ")
 	if len(command) > 200 {
 		command = command[:200] + "..."
 	}
 	if err != nil {
-		why := failureLines(out.String())
+		why := FailureLines(out.String())
 		if ctx.Err() == nil && denied.MatchString(why) {
 			return res, errs.E(errs.Denied, command+": "+why, errs.Hint("transcript: "+res.Log))
 		}

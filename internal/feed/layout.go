@@ -13,7 +13,7 @@
 //	<series>/current/<scope>/repodata/    repomd.xml* repomd.xml.asc*
 //	<series>/releases/<version>/release.json .sig
 //	<series>/images/<board>/<version>/    images with their manifests
-//	<series>/at.json* current.json*
+//	<series>/at.json* timestamp.json* .asc* current.json*
 //
 // A [Publisher] writes one tree with one pair of keys; the candidate's feed and
 // the publication are the same code with other keys and another tree.

@@ -40,6 +40,7 @@ type Publisher struct {
 	Package      Signer   // signs packages
 	Metadata     Signer   // signs repomd.xml, snapshots and statements
 	Scopes       []string // the scopes that every index has, even when empty
+	Support      Support  // what the signed pointer says beside the serial
 
 	headers map[string]*rpm.Package // by name in the tree
 }
@@ -145,7 +146,7 @@ func (p *Publisher) WriteKeys(ctx context.Context) error {
 
 // Switch makes an edition current. It writes the data files of history and
 // current, waits until everything written before is durable, then switches the
-// pointers: history, current, at.json, and current.json last of all.
+// pointers: history, current, at.json, timestamp.json, and current.json last of all.
 func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
 	type pointer struct {
 		folder string
@@ -177,6 +178,9 @@ func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
 	}
 	snapshot := distro.DigestOf(distro.CanonicalJSON(s))
 	c := Current{Schema: 1, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC(), Snapshot: snapshot}
+	if _, err := p.writeTimestamp(ctx, c, e.At); err != nil {
+		return err
+	}
 	return errs.Wrap(p.swap(ctx, p.Layout.CurrentJSON(), distro.CanonicalJSON(c)), "switch the series to serial %d", e.Serial)
 }
 

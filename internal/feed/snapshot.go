@@ -5,26 +5,16 @@ import (
 	"time"
 
 	"slipway/internal/distro"
+	"slipway/internal/timestamp"
 )
 
-// Snapshot is the file snapshots/<serial>/snapshot.json: the signed index of all
-// feeds of a series.
-type Snapshot struct {
-	Schema       int            `json:"schema"` // 1
-	Distribution string         `json:"distribution"`
-	Series       string         `json:"series"`
-	Serial       int            `json:"serial"`
-	Release      distro.Version `json:"release"` // the release that is current in it
-	At           time.Time      `json:"at"`
-	Feeds        []ScopeIndex   `json:"feeds"` // by scope
-}
-
-// ScopeIndex says what one feed of a snapshot is.
-type ScopeIndex struct {
-	Scope    string        `json:"scope"`
-	Packages int           `json:"packages"`
-	Repomd   distro.Digest `json:"repomd"` // of snapshots/<serial>/<scope>/repodata/repomd.xml
-}
+// The documents that devices read have their format in internal/timestamp.
+type (
+	Snapshot   = timestamp.Snapshot
+	ScopeIndex = timestamp.ScopeIndex
+	At         = timestamp.At
+	AtEntry    = timestamp.AtEntry
+)
 
 // Current is the pointer current.json, switched last of all.
 type Current struct {
@@ -35,20 +25,6 @@ type Current struct {
 	At      time.Time      `json:"at"`
 	// Snapshot is the digest of snapshots/<serial>/snapshot.json.
 	Snapshot distro.Digest `json:"snapshot"`
-}
-
-// AtEntry is one line of at.json: from At on, Serial was current.
-type AtEntry struct {
-	At      time.Time      `json:"at"`
-	Serial  int            `json:"serial"`
-	Release distro.Version `json:"release"`
-}
-
-// At is the pointer at.json: every serial with its date, oldest first.
-type At struct {
-	Schema  int       `json:"schema"`
-	Series  string    `json:"series"`
-	Entries []AtEntry `json:"entries"`
 }
 
 // Newest gives the default index: of each name in each scope the newest

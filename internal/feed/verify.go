@@ -197,7 +197,9 @@ func (v *verifier) pointers(current []byte) {
 		s := v.known[serial]
 		at.Entries = append(at.Entries, AtEntry{At: s.At, Serial: s.Serial, Release: s.Release})
 	}
-	if b, err := ReadFile(v.ctx, v.t, v.l.AtJSON()); err != nil {
+	b, err := ReadFile(v.ctx, v.t, v.l.AtJSON())
+	v.timestamp(want, b)
+	if err != nil {
 		v.find("%s: %v", v.l.AtJSON(), err)
 	} else if !bytes.Equal(b, distro.CanonicalJSON(at)) && len(v.report.Unfinished) == 0 { // a publish at work writes it before current.json
 		v.find("%s: not what the snapshots say", v.l.AtJSON())

@@ -3,10 +3,12 @@ package rpmmd
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -25,16 +27,7 @@ type Entry struct {
 	FileTime int64
 }
 
-// Compression of the data files.
-type Compression string
-
-// The compressions that [Build] writes.
-const (
-	Zstd Compression = "zstd" // the default
-	Gzip Compression = "gzip" // for clients without zstd
-)
-
-// Options of [Build].
+// Options of an index.
 type Options struct {
 	// Revision of repomd.xml: the snapshot's serial. It must not be empty.
 	Revision string
@@ -44,99 +37,82 @@ type Options struct {
 	Compression Compression
 	// Updateinfo is the open text of updateinfo.xml; nil leaves the file out.
 	Updateinfo []byte
+	// Keep are records of further files that repomd.xml names as they are: files
+	// of other tools (comps, modules) that the caller leaves in place.
+	Keep []Record
 }
 
 // Repodata is a repodata folder in memory.
 type Repodata struct {
 	Repomd []byte // repomd.xml; to be written after all of Files
-	Files  []DataFile
+	Files  []MemoryFile
 }
 
-// DataFile is one file that repomd.xml names. Its Href is "repodata/" and Name.
-type DataFile struct {
+// MemoryFile is a [DataFile] with its bytes.
+type MemoryFile struct {
 	Record
 	Name string // "<sha256>-primary.xml.zst"
 	Data []byte // as stored, compressed
 }
 
-// Build makes the metadata of the entries, which it leaves as they are. Entries
+// Build makes the metadata of the entries from nothing, in memory. Entries
 // come out sorted by name, epoch, version and release in rpm's order,
 // architecture and href. It gives errs.Invalid for an entry without digest or
 // with an href that no client could fetch, and errs.Conflict for an href that
 // occurs twice. Other text may be anything: see appendText. The same package at two hrefs is allowed, as with createrepo_c.
 func Build(entries []Entry, opts Options) (*Repodata, error) {
-	pack, err := packer(opts.Compression)
-	if err != nil {
-		return nil, err
-	}
-	if opts.Revision == "" {
-		return nil, errs.E(errs.Internal, "repository metadata without a revision")
-	}
 	sorted, err := sortEntries(entries)
 	if err != nil {
 		return nil, err
 	}
-	jobs := []document{primary, filelists, other}
-	if opts.Updateinfo != nil {
-		if err := checkUpdateinfo(opts.Updateinfo); err != nil {
-			return nil, err
-		}
-		jobs = append(jobs, document{kind: "updateinfo"})
+	byHref := make(map[string]*Entry, len(sorted))
+	for _, e := range sorted {
+		byHref[e.Href] = e
 	}
-	files := make([]DataFile, len(jobs))
-	done := make(chan error, len(jobs))
-	for i, doc := range jobs {
-		go func() {
-			open := opts.Updateinfo
-			if doc.encode != nil {
-				open = doc.join(sorted)
+	u := Update{Options: opts, Load: func(_ context.Context, it Item) (Entry, error) { return *byHref[it.Href], nil }}
+	x, err := u.Do(context.Background(), func(yield func(Item) bool) {
+		for _, e := range sorted {
+			if !yield(Item{Href: e.Href, Cut: e.Package.Name}) {
+				return
 			}
-			f, err := pack(doc.kind, open)
-			f.Timestamp = opts.Timestamp
-			files[i] = f
-			done <- err
-		}()
-	}
-	for range jobs {
-		if e := <-done; e != nil {
-			err = e
 		}
-	}
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Repodata{Repomd: appendRepomd(nil, opts.Revision, files), Files: files}, nil
+	md := &Repodata{Repomd: x.Repomd}
+	for _, f := range x.Files {
+		var b bytes.Buffer
+		b.Grow(int(f.Size))
+		if _, err := f.WriteTo(&b); err != nil {
+			return nil, errs.E(errs.Internal, "repository metadata in memory", err)
+		}
+		md.Files = append(md.Files, MemoryFile{Record: f.Record, Name: f.Name, Data: b.Bytes()})
+	}
+	return md, nil
 }
 
 // document is one of the three XML files: a head, one element per package, and
-// an end. Elements stand for themselves, so that a later writer can keep the
-// compressed frames of packages that did not change.
+// an end, which stand for themselves, so that frames can be joined and kept.
 type document struct {
 	kind, root, attrs string
 	encode            func(dst []byte, e *Entry) []byte
 }
 
-var (
-	primary   = document{"primary", "metadata", ` xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"`, appendPrimary}
-	filelists = document{"filelists", "filelists", ` xmlns="http://linux.duke.edu/metadata/filelists"`, appendFilelists}
-	other     = document{"other", "otherdata", ` xmlns="http://linux.duke.edu/metadata/other"`, appendOther}
-)
+// documents in the order of repomd.xml.
+var documents = [3]document{
+	{"primary", "metadata", ` xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"`, appendPrimary},
+	{"filelists", "filelists", ` xmlns="http://linux.duke.edu/metadata/filelists"`, appendFilelists},
+	{"other", "otherdata", ` xmlns="http://linux.duke.edu/metadata/other"`, appendOther},
+}
 
 const xmlHead = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"
 
-func (d document) head(count int) string {
-	return fmt.Sprintf(xmlHead+"<%s%s packages=\"%d\">\n", d.root, d.attrs, count)
-}
+// head leaves the attribute packages="N" out: with it, the first bytes of a file
+// would change with every package. Clients and createrepo_c do without.
+func (d document) head() string { return xmlHead + "<" + d.root + d.attrs + ">\n" }
 
 func (d document) tail() string { return "</" + d.root + ">\n" }
-
-func (d document) join(entries []*Entry) []byte {
-	dst := []byte(d.head(len(entries)))
-	for _, e := range entries {
-		dst = d.encode(dst, e)
-	}
-	return append(dst, d.tail()...)
-}
 
 func sortEntries(entries []Entry) ([]*Entry, error) {
 	var list errs.List
@@ -201,6 +177,8 @@ func badHref(href string) string {
 		return "is absolute"
 	case path.Clean(href) != href:
 		return "is not in its shortest form"
+	case !utf8.ValidString(href):
+		return "is not UTF-8"
 	}
 	for _, c := range []byte(href) {
 		if c <= ' ' || c == 0x7f || strings.IndexByte(`\?#%:"<>`, c) >= 0 {
@@ -210,17 +188,29 @@ func badHref(href string) string {
 	return ""
 }
 
-// appendRepomd writes repomd.xml.
-func appendRepomd(dst []byte, revision string, files []DataFile) []byte {
-	b := bytes.NewBuffer(dst)
+// EncodeRepomd writes repomd.xml. What a record does not state (an empty
+// checksum, a size of -1, a time of 0) is left out.
+func EncodeRepomd(revision string, records []Record) []byte {
+	b := &bytes.Buffer{}
 	b.WriteString(xmlHead + `<repomd xmlns="http://linux.duke.edu/metadata/repo" xmlns:rpm="http://linux.duke.edu/metadata/rpm">` + "\n")
 	fmt.Fprintf(b, "  <revision>%s</revision>\n", appendText(nil, revision))
-	for _, f := range files {
-		fmt.Fprintf(b, "  <data type=\"%s\">\n", f.Type)
-		fmt.Fprintf(b, "    <checksum type=\"%s\">%s</checksum>\n", f.Checksum.Type, f.Checksum.Value)
-		fmt.Fprintf(b, "    <open-checksum type=\"%s\">%s</open-checksum>\n", f.OpenChecksum.Type, f.OpenChecksum.Value)
-		fmt.Fprintf(b, "    <location href=\"%s\"/>\n", f.Href)
-		fmt.Fprintf(b, "    <timestamp>%d</timestamp>\n    <size>%d</size>\n    <open-size>%d</open-size>\n  </data>\n", f.Timestamp, f.Size, f.OpenSize)
+	for _, r := range records {
+		fmt.Fprintf(b, "  <data type=\"%s\">\n", appendAttr(nil, r.Type))
+		fmt.Fprintf(b, "    <checksum type=\"%s\">%s</checksum>\n", r.Checksum.Type, r.Checksum.Value)
+		if r.OpenChecksum.Value != "" {
+			fmt.Fprintf(b, "    <open-checksum type=\"%s\">%s</open-checksum>\n", r.OpenChecksum.Type, r.OpenChecksum.Value)
+		}
+		fmt.Fprintf(b, "    <location href=\"%s\"/>\n", appendAttr(nil, r.Href))
+		if r.Timestamp != 0 {
+			fmt.Fprintf(b, "    <timestamp>%d</timestamp>\n", r.Timestamp)
+		}
+		if r.Size >= 0 {
+			fmt.Fprintf(b, "    <size>%d</size>\n", r.Size)
+		}
+		if r.OpenSize >= 0 {
+			fmt.Fprintf(b, "    <open-size>%d</open-size>\n", r.OpenSize)
+		}
+		b.WriteString("  </data>\n")
 	}
 	b.WriteString("</repomd>\n")
 	return b.Bytes()

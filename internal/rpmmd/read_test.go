@@ -117,7 +117,9 @@ func TestReadRepomdRefuses(t *testing.T) {
 
 func TestReadPrimaryRefuses(t *testing.T) {
 	t.Parallel()
-	good := string(primary.join([]*Entry{new(entry("a", "1-1", "noarch"))}))
+	one := entry("a", "1-1", "noarch")
+	good := documents[0].head() + string(appendPrimary(nil, &one)) + documents[0].tail()
+	good = strings.Replace(good, `metadata/rpm">`, `metadata/rpm" packages="1">`, 1)
 	if err := ReadPrimary(strings.NewReader(good), func(*PrimaryPackage) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

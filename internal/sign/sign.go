@@ -1,8 +1,8 @@
 // Package sign makes and checks OpenPGP signatures, and keeps keys in files.
 // It is the only package that knows the OpenPGP library.
 //
-// A [Signer] signs: today that is a [Key] in a file, later a gpg-agent or a
-// signer process. What it gives is a detached version 4 signature, binary, over
+// A [Signer] signs: a [Key] in a file, an [AgentKey] that a gpg-agent holds, or the
+// signer process (package signer). What it gives is a detached version 4 signature, binary, over
 // SHA-256, with the issuer's key id and fingerprint: what rpm 4.14 and newer, gpg and
 // dnf accept both in an RPM (tag [Signer.RPMTag], see internal/rpm's Resign) and,
 // in [Armor], as repomd.xml.asc. Equal message, key and time give equal bytes.
@@ -54,29 +54,13 @@ type Signer interface {
 	RPMTag() int
 }
 
-// Sign implements [Signer].
-func (k *Key) Sign(ctx context.Context, message io.Reader, at time.Time) ([]byte, error) {
-	key := k.entity.PrivateKey
-	if at.Before(key.CreationTime.Truncate(time.Second)) {
-		return nil, errs.E(errs.Invalid, fmt.Sprintf("key %s was made at %s, after the time to sign for, %s",
-			k.KeyID(), key.CreationTime.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339)),
-			errs.Hint("check the clock, or SOURCE_DATE_EPOCH; a key must be older than what it signs"))
-	}
-	id := key.KeyId
-	sig := &packet.Signature{Version: 4, SigType: packet.SigTypeBinary, PubKeyAlgo: key.PubKeyAlgo, Hash: crypto.SHA256,
-		CreationTime: at.UTC().Truncate(time.Second), IssuerKeyId: &id, IssuerFingerprint: key.Fingerprint}
-	h := crypto.SHA256.New()
-	if _, err := io.Copy(h, reader{ctx, message}); err != nil {
-		return nil, err
-	}
-	if err := sig.Sign(h, key, config(at)); err != nil {
-		return nil, errs.E(errs.Internal, "sign with key "+k.KeyID(), err)
-	}
-	var b bytes.Buffer
-	if err := sig.Serialize(&b); err != nil {
-		return nil, errs.E(errs.Internal, "sign with key "+k.KeyID(), err)
-	}
-	return b.Bytes(), nil
+// A MidstateSigner signs what was hashed elsewhere: the signer process needs a
+// [Midstate] of what it signs, never the bytes.
+type MidstateSigner interface {
+	Signer
+	// SignMidstate gives the signature that Sign gives over the message with that
+	// midstate. An Invalid midstate is refused.
+	SignMidstate(ctx context.Context, m Midstate, at time.Time) ([]byte, error)
 }
 
 // config makes the library deterministic: without it every signature gets a

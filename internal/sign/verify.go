@@ -43,27 +43,37 @@ func (p *Public) Expires() time.Time {
 	return expires(p.entity.PrimaryKey, self)
 }
 
+// RPMTag is the tag of an RPM's signature header that the key's signatures belong in.
+func (p *Public) RPMTag() int {
+	if p.entity.PrimaryKey.PubKeyAlgo == packet.PubKeyAlgoRSA {
+		return RPMTagRSA
+	}
+	return RPMTagEdDSA
+}
+
 // Armored gives the key as text again.
 func (p *Public) Armored() []byte { return publicArmored(p.entity) }
 
-// ParsePublic reads the public keys of an armored text; "rpm --import" and gpg
-// read the same. A private key is refused: it does not belong there. Errors are
-// Invalid.
+// ParsePublic reads the public keys of an armored text, which may hold several
+// blocks; "rpm --import" and gpg read the same. A private key is refused: it does not
+// belong there. Errors are Invalid.
 func ParsePublic(armored []byte) ([]*Public, error) {
-	data, err := decodeArmor(armored, armorPublic)
-	if err != nil {
-		return nil, err
-	}
-	list, err := openpgp.ReadKeyRing(bytes.NewReader(data))
-	if err != nil {
-		return nil, errs.E(errs.Invalid, "no OpenPGP public key", err)
-	}
 	var out []*Public
-	for _, e := range list {
-		if e.PrivateKey != nil {
-			return nil, errs.E(errs.Invalid, "a private key where a public one belongs", errs.Hint("slipway key export gives the public part"))
+	for _, block := range blocks(armored) {
+		data, err := decodeArmor(block, armorPublic)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, &Public{e})
+		list, err := openpgp.ReadKeyRing(bytes.NewReader(data))
+		if err != nil {
+			return nil, errs.E(errs.Invalid, "no OpenPGP public key", err)
+		}
+		for _, e := range list {
+			if e.PrivateKey != nil {
+				return nil, errs.E(errs.Invalid, "a private key where a public one belongs", errs.Hint("slipway key export gives the public part"))
+			}
+			out = append(out, &Public{e})
+		}
 	}
 	if len(out) == 0 {
 		return nil, errs.E(errs.Invalid, "no OpenPGP public key")
@@ -71,11 +81,52 @@ func ParsePublic(armored []byte) ([]*Public, error) {
 	return out, nil
 }
 
+// blocks cuts an armored text before each block but the first.
+func blocks(text []byte) [][]byte {
+	var out [][]byte
+	begin := []byte("\n-----BEGIN PGP ")
+	for {
+		i := bytes.Index(text[min(1, len(text)):], begin)
+		if i < 0 {
+			return append(out, text)
+		}
+		out, text = append(out, text[:i+2]), text[i+2:]
+	}
+}
+
+// Single is one signature of several that lie one after the other.
+type Single struct {
+	KeyID string    // of the key that claims to have made it
+	At    time.Time // when, as it claims
+	Bytes []byte    // the signature alone
+}
+
+// Split takes the signatures of a detached signature apart, without checking any.
+// Those that do not say who made them have no KeyID. Errors are Denied.
+func Split(sig []byte) ([]Single, error) {
+	list, err := parseSignatures(sig)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Single, len(list))
+	for i, s := range list {
+		var b bytes.Buffer
+		if err := s.Serialize(&b); err != nil {
+			return nil, errs.E(errs.Denied, "damaged signature", err)
+		}
+		out[i] = Single{At: s.CreationTime.UTC(), Bytes: b.Bytes()}
+		if s.IssuerKeyId != nil {
+			out[i].KeyID = fmt.Sprintf("%016x", *s.IssuerKeyId)
+		}
+	}
+	return out, nil
+}
+
 // Verify tells which of keys made sig, a binary detached signature ([Dearmor]
 // first), over message. Everything else is Denied, with the reason: no signature,
 // an unknown key id, other bytes than were signed, a hash weaker than SHA-256, a key
-// that had expired or was not yet made when it signed, that is revoked, or is not
-// for signing. A key that expired later is no reason: what it signed in time stays good.
+// that had expired or was not yet made when it signed, that is revoked, is weak
+// ([Public.Check]), or is not for signing. A key that expired later is no reason: what it signed in time stays good.
 // Of several signatures one good one is enough.
 func Verify(keys []*Public, message io.Reader, sig []byte) (*Public, error) {
 	sigs, err := parseSignatures(sig)
@@ -98,6 +149,37 @@ func Verify(keys []*Public, message io.Reader, sig []byte) (*Public, error) {
 			return nil, errs.Wrap(err, "read the signed bytes")
 		}
 	}
+	return conclude(keys, attempts, reasons)
+}
+
+// VerifyMidstate is [Verify] for a message of which only the midstate is at hand.
+// Signatures with another hash than SHA-256 do not count.
+func VerifyMidstate(keys []*Public, m Midstate, sig []byte) (*Public, error) {
+	sigs, err := parseSignatures(sig)
+	if err != nil {
+		return nil, err
+	}
+	var attempts []*attempt
+	var reasons []string
+	for _, s := range sigs {
+		a, why := begin(keys, s)
+		if why == "" && s.Hash != crypto.SHA256 {
+			why = fmt.Sprintf("hash %v, and the message was hashed with SHA-256", s.Hash)
+		}
+		if why != "" {
+			reasons = append(reasons, why)
+			continue
+		}
+		if a.hash, err = m.resume(); err != nil {
+			return nil, err
+		}
+		attempts = append(attempts, a)
+	}
+	return conclude(keys, attempts, reasons)
+}
+
+// conclude gives the owner of the first attempt whose mathematics is right.
+func conclude(keys []*Public, attempts []*attempt, reasons []string) (*Public, error) {
 	for _, a := range attempts {
 		if a.key.VerifySignature(a.hash, a.sig) == nil {
 			return a.owner, nil
@@ -178,6 +260,8 @@ func begin(keys []*Public, s *packet.Signature) (a *attempt, why string) {
 			return nil, id + "is revoked"
 		case self == nil || self.FlagsValid && !self.FlagSign:
 			return nil, id + "is not for signing"
+		case weak(key, self) != "":
+			return nil, id + weak(key, self)
 		case s.CreationTime.Before(key.CreationTime):
 			return nil, id + "was made after the signature: " + key.CreationTime.UTC().Format(time.RFC3339)
 		case !end.IsZero() && s.CreationTime.After(end):

@@ -1,0 +1,371 @@
+package asyncrpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"slipway/internal/errs"
+)
+
+// chunk is how many characters BitBake puts on one line of a message.
+const chunk = 32*1024 - 1
+
+// Limits bound what one server or client takes. Zero values are the defaults.
+type Limits struct {
+	Line      int           // bytes of one line: 1 MiB
+	Message   int           // bytes of one message, joined: 32 MiB
+	Memory    int64         // bytes of all messages over 64 KiB in flight: 256 MiB
+	Conns     int           // connections: 4096
+	Handshake time.Duration // for a client to finish its handshake: 30 s
+	Write     time.Duration // for a client to take what was written: 60 s
+}
+
+func (l Limits) filled() Limits {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&l.Line, 1<<20)
+	def(&l.Message, 32<<20)
+	def(&l.Conns, 4096)
+	if l.Memory <= 0 {
+		l.Memory = 256 << 20
+	}
+	if l.Handshake <= 0 {
+		l.Handshake = 30 * time.Second
+	}
+	if l.Write <= 0 {
+		l.Write = 60 * time.Second
+	}
+	return l
+}
+
+// errTooLong ends a connection whose peer sends a line or a message over the limit.
+var errTooLong = errors.New("a line or message over the limit")
+
+// errNoMemory ends a connection whose message no longer fits beside those of others.
+var errNoMemory = errors.New("no memory left for another large message")
+
+// wire is a transport of lines.
+type wire interface {
+	readLine() ([]byte, error) // without its newline; valid until the next call
+	more() bool                // another line has arrived already
+	writeLine(line []byte) error
+	flush() error
+	close() error
+	release()     // give the memory back: the reader has ended
+	chunks() bool // messages are cut
+	peer() string
+	deadline(t time.Time) // for reads; zero: none
+}
+
+// Conn is one connection. It is not safe for use by two goroutines at once, but
+// one may read while another writes, and Close may be called at any time.
+type Conn struct {
+	w      wire
+	limits Limits
+	memory *budget
+}
+
+// ReadLine gives the next line, without its newline. It is valid until the next
+// read. io.EOF: the peer has ended in good order.
+func (c *Conn) ReadLine() ([]byte, error) { return c.w.readLine() }
+
+// More reports whether another line has arrived, so that ReadLine will not wait.
+func (c *Conn) More() bool { return c.w.more() }
+
+// WriteLine queues a line, which must not hold a newline. [Conn.Flush] sends it.
+func (c *Conn) WriteLine(line []byte) error { return c.w.writeLine(line) }
+
+// Flush sends what was queued.
+func (c *Conn) Flush() error { return c.w.flush() }
+
+// Close ends the connection.
+func (c *Conn) Close() error { return c.w.close() }
+
+// Peer is the address of the other side, for logs.
+func (c *Conn) Peer() string { return c.w.peer() }
+
+// ReadMessage gives the next message, joined if it came in pieces. done returns
+// its memory and must be called when the bytes are no longer needed.
+func (c *Conn) ReadMessage() (msg []byte, done func(), err error) {
+	line, err := c.w.readLine()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !c.w.chunks() || !isChunkStream(line) {
+		return line, func() {}, nil
+	}
+	var held int64
+	done = func() { c.memory.give(held) }
+	for {
+		line, err := c.w.readLine()
+		if err != nil {
+			done()
+			return nil, nil, unexpected(err)
+		}
+		if len(line) == 0 {
+			break
+		}
+		if len(msg)+len(line) > c.limits.Message {
+			done()
+			return nil, nil, errTooLong
+		}
+		if need := grown(cap(msg), len(msg)+len(line)); need > cap(msg) {
+			if !c.memory.take(int64(need - cap(msg))) {
+				done()
+				return nil, nil, errNoMemory
+			}
+			held += int64(need - cap(msg))
+			msg = append(make([]byte, 0, need), msg...)
+		}
+		msg = append(msg, line...)
+	}
+	if isChunkStream(msg) {
+		done()
+		return nil, nil, errs.E(errs.Invalid, "a chunk stream inside a chunk stream")
+	}
+	return msg, done, nil
+}
+
+// grown is the capacity for n bytes: small messages cost little, large ones double.
+func grown(have, n int) int {
+	if n <= have {
+		return have
+	}
+	c := max(have, 64<<10)
+	for c < n {
+		c *= 2
+	}
+	return c
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// isChunkStream looks for the key only when it can be there, so that the small
+// messages of every build are parsed once.
+func isChunkStream(msg []byte) bool {
+	if len(msg) > 256 || !bytes.Contains(msg, []byte(`chunk-stream`)) {
+		return false
+	}
+	var m map[string]json.RawMessage
+	return json.Unmarshal(msg, &m) == nil && m["chunk-stream"] != nil
+}
+
+// WriteMessage queues v as JSON and sends it. A json.RawMessage is taken as it is.
+func (c *Conn) WriteMessage(v any) error {
+	b, ok := v.(json.RawMessage)
+	if !ok {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			return errs.Wrap(err, "encode a message")
+		}
+		b = bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	}
+	b = ascii(b)
+	if len(b) < chunk || !c.w.chunks() {
+		if err := c.w.writeLine(b); err != nil {
+			return err
+		}
+		return c.w.flush()
+	}
+	if err := c.w.writeLine([]byte(`{"chunk-stream": null}`)); err != nil {
+		return err
+	}
+	for len(b) > 0 {
+		n := cut(b)
+		if err := c.w.writeLine(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	if err := c.w.writeLine(nil); err != nil {
+		return err
+	}
+	return c.w.flush()
+}
+
+// cut gives how much of b goes on the next line: no more than BitBake's readers
+// take, and not up to a blank, which they would strip. A run of blanks as long
+// as a line cannot be cut well: its blanks become \u0020 before.
+func cut(b []byte) int {
+	n := min(len(b), chunk)
+	for m := n; m > 0; m-- {
+		if b[m-1] != ' ' {
+			return m
+		}
+	}
+	return n
+}
+
+// ascii escapes what is not ASCII, and every blank in a run of blanks too long
+// to be cut behind.
+func ascii(b []byte) []byte {
+	long := bytes.Contains(b, bytes.Repeat([]byte(" "), chunk/2))
+	plain := !long
+	for _, c := range b {
+		if c >= 0x80 || c == 0x7f {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return b
+	}
+	const hex = "0123456789abcdef"
+	var out strings.Builder
+	unit := func(u uint16) {
+		out.WriteString(`\u`)
+		for s := 12; s >= 0; s -= 4 {
+			out.WriteByte(hex[u>>s&15])
+		}
+	}
+	for _, r := range string(b) {
+		switch {
+		case r == ' ' && long:
+			unit(' ')
+		case r < 0x7f:
+			out.WriteByte(byte(r))
+		case r >= 0x10000:
+			r -= 0x10000
+			unit(uint16(0xd800 + r>>10))
+			unit(uint16(0xdc00 + r&0x3ff))
+		default:
+			unit(uint16(r))
+		}
+	}
+	return []byte(out.String())
+}
+
+// stream is a wire over a byte stream.
+type stream struct {
+	c    net.Conn
+	lim  Limits
+	mem  *budget
+	held int64  // of mem, for a buffer over largeBuf
+	buf  []byte // buf[r:] has been read and not been given out
+	r    int
+	out  []byte
+}
+
+const (
+	smallBuf = 4 << 10  // of a silent connection
+	largeBuf = 64 << 10 // of one that sends faster than it reads
+)
+
+func newStream(c net.Conn, lim Limits, mem *budget) *stream {
+	return &stream{c: c, lim: lim, mem: mem}
+}
+
+func (s *stream) chunks() bool         { return true }
+func (s *stream) close() error         { return s.c.Close() }
+func (s *stream) release()             { s.mem.give(s.held); s.held = 0 }
+func (s *stream) deadline(t time.Time) { s.c.SetReadDeadline(t) }
+
+func (s *stream) peer() string {
+	if a := s.c.RemoteAddr(); a != nil && a.String() != "" && a.String() != "@" {
+		return a.String()
+	}
+	return "local"
+}
+
+func (s *stream) more() bool { return bytes.IndexByte(s.buf[s.r:], '\n') >= 0 }
+
+func (s *stream) readLine() ([]byte, error) {
+	seen := 0
+	for {
+		if i := bytes.IndexByte(s.buf[s.r+seen:], '\n'); i >= 0 {
+			line := s.buf[s.r : s.r+seen+i]
+			s.r += seen + i + 1
+			if len(line) > s.lim.Line {
+				return nil, errTooLong
+			}
+			if n := len(line); n > 0 && line[n-1] == '\r' {
+				line = line[:n-1]
+			}
+			return line, nil
+		}
+		seen = len(s.buf) - s.r
+		if seen > s.lim.Line {
+			return nil, errTooLong
+		}
+		if err := s.fill(); err != nil {
+			if err == io.EOF && seen > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// fill reads once, after making room: to the front, then by growing. An idle
+// connection goes back to a small buffer.
+func (s *stream) fill() error {
+	have := len(s.buf) - s.r
+	if have == 0 && cap(s.buf) > largeBuf {
+		s.buf = nil
+		s.release()
+	}
+	switch {
+	case cap(s.buf) == 0:
+		s.buf = make([]byte, 0, smallBuf)
+	case have*2 > cap(s.buf):
+		if n := int64(cap(s.buf)); n*2 > largeBuf {
+			if !s.mem.take(n * 2) {
+				return errNoMemory
+			}
+			s.mem.give(s.held)
+			s.held = n * 2
+		}
+		s.buf = append(make([]byte, 0, cap(s.buf)*2), s.buf[s.r:]...)
+	default:
+		s.buf = append(s.buf[:0], s.buf[s.r:]...)
+	}
+	s.r = 0
+	n, err := s.c.Read(s.buf[have:cap(s.buf)])
+	s.buf = s.buf[:have+n]
+	if n > 0 {
+		if len(s.buf) == cap(s.buf) && cap(s.buf) < largeBuf {
+			s.buf = append(make([]byte, 0, largeBuf), s.buf...)
+		}
+		return nil
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+func (s *stream) writeLine(line []byte) error {
+	s.out = append(append(s.out, line...), '\n')
+	if len(s.out) >= largeBuf {
+		return s.flush()
+	}
+	return nil
+}
+
+func (s *stream) flush() error {
+	if len(s.out) == 0 {
+		return nil
+	}
+	s.c.SetWriteDeadline(time.Now().Add(s.lim.Write))
+	_, err := s.c.Write(s.out)
+	if cap(s.out) > 2*largeBuf {
+		s.out = nil
+	}
+	s.out = s.out[:0]
+	return err
+}

@@ -1,0 +1,70 @@
+package device
+
+import (
+	"context"
+	"strings"
+)
+
+// zypper is the package manager where there is no dnf. Its lock and its keys are
+// rpm's: the distribution's keys are imported first, because it asks nobody.
+type zypper struct{ d *Device }
+
+func (f zypper) configure() error { return nil }
+
+func (f zypper) args(more ...string) []string {
+	d := f.d
+	argv := []string{"zypper", "--non-interactive", "--no-color", "--no-cd", "--reposd-dir", d.path(stateDir + "/repos.d"), "--cache-dir", d.path(cacheDir), "--releasever", d.conf.Series}
+	if d.root != "/" {
+		argv = append(argv, "--root", d.root)
+	}
+	return append(argv, more...)
+}
+
+func (op operation) zypper(more ...string) []string {
+	if op.security {
+		return append([]string{"patch", "--category", "security", "--auto-agree-with-licenses"}, more...)
+	}
+	// It may always remove: zypper has no transaction that may not.
+	return append([]string{"dup", "--allow-downgrade", "--auto-agree-with-licenses"}, more...)
+}
+
+func (f zypper) resolve(ctx context.Context, op operation) (string, int64, error) {
+	if out, err := f.d.rpm(ctx, append([]string{"--import"}, f.d.keyFiles()...)...); err != nil {
+		return "", 0, failed("rpm --import", out, err)
+	}
+	if out, err := f.d.run(ctx, false, f.args("refresh", "--force")...); err != nil {
+		return "", 0, failed("zypper refresh", out, err)
+	}
+	out, err := f.d.run(ctx, false, f.args(append([]string{"--no-refresh"}, op.zypper("--dry-run", "--details")...)...)...)
+	if err != nil && code(err) < 100 { // 100 and more tell of needs (restart), they are no failures
+		return "", 0, failed("zypper dup", out, err)
+	}
+	if strings.Contains(out, "Nothing to do.") {
+		return "", 0, nil
+	}
+	return strings.TrimSpace(out) + "\n", sizeIn(out), nil
+}
+
+func (f zypper) download(ctx context.Context, op operation) error {
+	return f.transact(ctx, op.zypper("--download-only")...)
+}
+
+func (f zypper) apply(ctx context.Context, op operation) error {
+	return f.transact(ctx, op.zypper("--download", "in-advance")...)
+}
+
+func (f zypper) reinstall(ctx context.Context, nevras []string) error {
+	return f.transact(ctx, append([]string{"install", "--force", "--oldpackage", "--allow-downgrade"}, nevras...)...)
+}
+
+func (f zypper) transact(ctx context.Context, args ...string) error {
+	out, err := f.d.run(ctx, true, f.args(append([]string{"--no-refresh"}, args...)...)...)
+	if err != nil && code(err) < 100 && ctx.Err() == nil {
+		return failed("zypper "+args[0], out, err)
+	}
+	return nil
+}
+
+func (f zypper) repomd(id string) (string, error) {
+	return oneFile(f.d.path(cacheDir), "raw/"+id+"/repodata/repomd.xml", id)
+}

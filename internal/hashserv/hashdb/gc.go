@@ -1,0 +1,468 @@
+package hashdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"sort"
+	"strings"
+	"time"
+
+	"slipway/internal/errs"
+	"slipway/internal/hashserv/litefile"
+)
+
+// ErrNotCurrent is the answer to a sweep whose mark is not the current one.
+var ErrNotCurrent = errs.E(errs.Conflict, "not the current mark")
+
+// ErrSweeping is the answer to a mark while a sweep is under way elsewhere.
+var ErrSweeping = errs.E(errs.Locked, "a sweep is under way", errs.Hint("try again when it is done"))
+
+// Where says which rows are meant: columns and the values they must have. Unknown
+// columns are ignored; with none that is known, no row is meant.
+type Where map[string]string
+
+// Columns of the two tables, as clients name them.
+var (
+	unihashColumns = []string{"method", "taskhash", "unihash", "gc_mark"}
+	outhashColumns = []string{"method", "taskhash", "outhash", "created", "owner", "PN", "PV", "PR", "task", "outhash_siginfo"}
+)
+
+// QueryColumns are the columns that a Where may name, but for the time.
+func QueryColumns() []string {
+	set := map[string]bool{}
+	for _, c := range append(append([]string{}, unihashColumns...), outhashColumns...) {
+		if c != "created" {
+			set[c] = true
+		}
+	}
+	var list []string
+	for c := range set {
+		list = append(list, c)
+	}
+	sort.Strings(list)
+	return list
+}
+
+// unihashWhere gives the condition on table unihash, as u; "" for none.
+func (w Where) unihashWhere() (string, []any) {
+	var conds []string
+	var args []any
+	add := func(c string, a ...any) { conds, args = append(conds, c), append(args, a...) }
+	if v, ok := w["method"]; ok {
+		add(`u.method = (SELECT id FROM method WHERE name = ?)`, v)
+	} else if _, ok := w["taskhash"]; ok {
+		add(`u.method IN (SELECT id FROM method)`)
+	}
+	if v, ok := w["taskhash"]; ok {
+		add(`u.task = ?`, stored(v))
+	}
+	if v, ok := w["unihash"]; ok {
+		// Two ways to be stored, each with an index.
+		add(`(u.method, u.task) IN (SELECT method, task FROM unihash WHERE uni = ? UNION ALL
+			SELECT method, task FROM unihash WHERE method IN (SELECT id FROM method) AND task = ? AND uni IS NULL)`, stored(v), stored(v))
+	}
+	if v, ok := w["gc_mark"]; ok {
+		if v == "" {
+			add(`u.mark NOT IN (SELECT id FROM mark)`)
+		} else {
+			add(`u.mark = (SELECT id FROM mark WHERE name = ?)`, v)
+		}
+	}
+	if !w.names(unihashColumns) {
+		return "", nil
+	}
+	return strings.Join(conds, " AND "), args
+}
+
+func (w Where) names(columns []string) bool {
+	for _, c := range columns {
+		if _, ok := w[c]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// outhashWhere gives the condition on tables outhash, as o, and extra, as e.
+func (w Where) outhashWhere() (string, []any) {
+	if !w.names(outhashColumns) {
+		return "", nil
+	}
+	var conds []string
+	var args []any
+	add := func(c string, a ...any) { conds, args = append(conds, c), append(args, a...) }
+	if v, ok := w["method"]; ok {
+		add(`o.method = (SELECT id FROM method WHERE name = ?)`, v)
+	} else {
+		add(`o.method IN (SELECT id FROM method)`)
+	}
+	if v, ok := w["taskhash"]; ok {
+		add(`o.task = ?`, stored(v))
+	}
+	if v, ok := w["outhash"]; ok {
+		add(`o.out = ?`, stored(v))
+	}
+	if v, ok := w["created"]; ok {
+		t, err := time.Parse(time.RFC3339Nano, v)
+		if err != nil {
+			return `0`, nil
+		}
+		add(`o.created = ?`, t.UnixMicro())
+	}
+	for _, c := range []struct{ name, column string }{{"owner", "e.owner"}, {"PN", "e.PN"}, {"PV", "e.PV"}, {"PR", "e.PR"}, {"task", "e.task"}, {"outhash_siginfo", "e.siginfo"}} {
+		if v, ok := w[c.name]; ok {
+			add(c.column+` = ?`, v)
+		}
+	}
+	return strings.Join(conds, " AND "), args
+}
+
+// chunkRows is how many rows one transaction of a collection changes: others wait
+// for so long.
+const chunkRows = 500
+
+// eachChunk runs a query in one snapshot and gives its rows in chunks to fn, which
+// writes.
+func (d *DB) eachChunk(ctx context.Context, query string, args []any, fn func([][]driver.Value) error) error {
+	return d.f.Read(ctx, func(c *litefile.Conn) error {
+		var chunk [][]driver.Value
+		err := c.Rows(query, args, func(r []driver.Value) error {
+			if chunk = append(chunk, append([]driver.Value(nil), r...)); len(chunk) < chunkRows {
+				return nil
+			}
+			err := fn(chunk)
+			chunk = chunk[:0]
+			return err
+		})
+		if err == nil && len(chunk) > 0 {
+			err = fn(chunk)
+		}
+		return err
+	})
+}
+
+// Remove removes the rows that w means from both tables, and says how many.
+func (d *DB) Remove(ctx context.Context, w Where) (count int64, err error) {
+	if cond, args := w.outhashWhere(); cond != "" {
+		err := d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o LEFT JOIN extra e ON e.id = o.extra WHERE `+cond, args, func(rows [][]driver.Value) error {
+			n, err := d.dropOutputs(ctx, rows, false)
+			count += n
+			return err
+		})
+		if err != nil {
+			return count, err
+		}
+	}
+	if cond, args := w.unihashWhere(); cond != "" {
+		err := d.eachChunk(ctx, `SELECT u.method, u.task FROM unihash u WHERE `+cond, args, func(rows [][]driver.Value) error {
+			n := int64(0)
+			err := d.f.Write(ctx, func(tx *litefile.Tx) error {
+				p := d.pend(tx)
+				n = 0
+				for _, r := range rows {
+					gone, _, err := tx.Exec(`DELETE FROM unihash WHERE method = ? AND task = ?`, r[0], r[1])
+					if err != nil {
+						return err
+					}
+					if gone > 0 {
+						p.dropped(uint32(r[0].(int64)), text(r[1]))
+						n++
+					}
+				}
+				return nil
+			})
+			count += n
+			return err
+		})
+		if err != nil {
+			return count, err
+		}
+	}
+	return count, nil
+}
+
+// dropOutputs deletes rows of outhash given as method, out, created, task, extra;
+// with unused only those that still have no unihash.
+func (d *DB) dropOutputs(ctx context.Context, rows [][]driver.Value, unused bool) (count int64, err error) {
+	cond := ``
+	if unused {
+		cond = ` AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = outhash.method AND u.task = outhash.task)`
+	}
+	err = d.f.Write(ctx, func(tx *litefile.Tx) error {
+		count = 0
+		for _, r := range rows {
+			n, _, err := tx.Exec(`DELETE FROM outhash WHERE method = ? AND out = ? AND created = ? AND task = ?`+cond, r[0], r[1], r[2], r[3])
+			if err != nil {
+				return err
+			}
+			if count += n; n > 0 && r[4] != nil {
+				if _, _, err := tx.Exec(`DELETE FROM extra WHERE id = ?`, r[4]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return count, err
+}
+
+// CleanUnused removes the outputs of tasks that have no unihash, if they are
+// older than age, and says how many.
+func (d *DB) CleanUnused(ctx context.Context, age time.Duration) (count int64, err error) {
+	before := d.opts.Now().Add(-age).UnixMicro()
+	err = d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o WHERE o.created < ?
+		AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = o.method AND u.task = o.task)`, []any{before}, func(rows [][]driver.Value) error {
+		n, err := d.dropOutputs(ctx, rows, true)
+		count += n
+		return err
+	})
+	return count, err
+}
+
+// Mark makes mark the current one, which every new row gets, and gives it to the
+// rows that each Where means. It gives how many those were.
+func (d *DB) Mark(ctx context.Context, mark string, wheres ...Where) ([]int64, error) {
+	d.sweeping.Lock()
+	run := d.sweep
+	d.sweeping.Unlock()
+	if run != nil {
+		select {
+		case <-run.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	counts := make([]int64, len(wheres))
+	var id int64
+	err := d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
+		if n, err := tx.Int(`SELECT sweeping FROM state`); err != nil {
+			return err
+		} else if n != 0 {
+			return ErrSweeping
+		}
+		if id, err = tx.Int(`SELECT id FROM mark WHERE name = ?`, mark); err != nil {
+			return err
+		}
+		if id == 0 {
+			if _, id, err = tx.Exec(`INSERT INTO mark (name) VALUES (?)`, mark); err != nil {
+				return err
+			}
+		}
+		if _, _, err := tx.Exec(`UPDATE state SET mark = ?`, id); err != nil {
+			return err
+		}
+		d.pend(tx).marked = false
+		for i, w := range wheres {
+			if !w.narrow() {
+				continue
+			}
+			cond, args := w.unihashWhere()
+			if counts[i], _, err = tx.Exec(`UPDATE unihash AS u SET mark = ? WHERE `+cond, append([]any{id}, args...)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, w := range wheres {
+		cond, args := w.unihashWhere()
+		if err != nil || w.narrow() || cond == "" {
+			continue
+		}
+		err = d.eachChunk(ctx, `SELECT u.method, u.task FROM unihash u WHERE `+cond, args, func(rows [][]driver.Value) error {
+			return d.f.Write(ctx, func(tx *litefile.Tx) error {
+				n := int64(0)
+				for _, r := range rows {
+					changed, _, err := tx.Exec(`UPDATE unihash SET mark = ? WHERE method = ? AND task = ?`, id, r[0], r[1])
+					if err != nil {
+						return err
+					}
+					n += changed
+				}
+				tx.After(func() { counts[i] += n })
+				return nil
+			})
+		})
+	}
+	return counts, err
+}
+
+// narrow reports that w means few rows, found by an index.
+func (w Where) narrow() bool { return w["taskhash"] != "" || w["unihash"] != "" }
+
+// Status is where a collection stands.
+type Status struct {
+	Keep, Remove int64
+	Mark         string // "": none is current
+}
+
+// Status counts the rows that a sweep would keep and remove.
+func (d *DB) Status(ctx context.Context) (s Status, err error) {
+	err = d.f.Snapshot(ctx, func(c *litefile.Conn) error {
+		r, err := c.Row(`SELECT s.mark, k.name FROM state s LEFT JOIN mark k ON k.id = s.mark`)
+		if err != nil {
+			return err
+		}
+		s.Mark, _ = r[1].(string)
+		return c.Rows(`SELECT mark, count(*) FROM unihash GROUP BY mark`, nil, func(m []driver.Value) error {
+			if m[0] == r[0] {
+				s.Keep += m[1].(int64)
+			} else {
+				s.Remove += m[1].(int64)
+			}
+			return nil
+		})
+	})
+	return s, err
+}
+
+// Usage gives the number of rows of each table, by the names that BitBake's
+// server uses.
+func (d *DB) Usage(ctx context.Context) (map[string]int64, error) {
+	usage := map[string]int64{}
+	err := d.f.Snapshot(ctx, func(c *litefile.Conn) error {
+		for name, query := range map[string]string{
+			"unihashes_v3": `SELECT count(*) FROM unihash`, "outhashes_v2": `SELECT count(*) FROM outhash`,
+			"users": `SELECT count(*) FROM user`, "config": `SELECT count(*) FROM state WHERE mark <> 0 OR sweptmark IS NOT NULL`,
+		} {
+			n, err := c.Int(query)
+			if err != nil {
+				return err
+			}
+			usage[name] = n
+		}
+		return nil
+	})
+	return usage, err
+}
+
+// sweepRun is a sweep under way.
+type sweepRun struct {
+	mark  string
+	done  chan struct{}
+	count int64
+	err   error
+}
+
+// Sweep removes the rows that do not have the current mark, which must be mark,
+// and says how many; afterwards no mark is current. It goes on when ctx ends, and
+// over a restart: the same call again joins it, or gives its count when it is done.
+func (d *DB) Sweep(ctx context.Context, mark string) (int64, error) {
+	d.sweeping.Lock()
+	run := d.sweep
+	if run == nil {
+		var count int64
+		var finished bool
+		err := d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
+			count, finished, err = beginSweep(tx, mark)
+			d.pend(tx).marked = false
+			return err
+		})
+		if err != nil || finished {
+			d.sweeping.Unlock()
+			return count, err
+		}
+		run = d.runSweep(mark)
+	}
+	d.sweeping.Unlock()
+	if run.mark != mark {
+		return 0, ErrNotCurrent
+	}
+	select {
+	case <-run.done:
+		return run.count, run.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// beginSweep notes that a sweep of mark is under way; finished: that it was
+// done before, with that count.
+func beginSweep(tx *litefile.Tx, mark string) (count int64, finished bool, err error) {
+	r, err := tx.Row(`SELECT s.mark, s.sweeping, s.swept, s.sweptmark, k.name FROM state s LEFT JOIN mark k ON k.id = s.mark`)
+	if err != nil {
+		return 0, false, err
+	}
+	current, _ := r[4].(string)
+	last, hasLast := r[3].(string)
+	switch {
+	case r[0].(int64) != 0 && current == mark && mark != "" && r[1].(int64) == 0:
+		_, _, err = tx.Exec(`UPDATE state SET sweeping = mark, mark = 0, swept = 0, sweptmark = ?`, mark)
+		return 0, false, err
+	case hasLast && last == mark && r[1].(int64) != 0:
+		return 0, false, nil // somebody began it: go on
+	case hasLast && last == mark && r[0].(int64) == 0:
+		return r[2].(int64), true, nil
+	}
+	return 0, false, ErrNotCurrent
+}
+
+// resumeSweep goes on with a sweep that the last process left.
+func (d *DB) resumeSweep() error {
+	return d.f.Read(d.ctx, func(c *litefile.Conn) error {
+		r, err := c.Row(`SELECT sweeping, sweptmark FROM state`)
+		if err == nil && r[0].(int64) != 0 {
+			d.sweeping.Lock()
+			d.runSweep(r[1].(string))
+			d.sweeping.Unlock()
+		}
+		return err
+	})
+}
+
+// runSweep starts the sweep that state describes; d.sweeping is held.
+func (d *DB) runSweep(mark string) *sweepRun {
+	run := &sweepRun{mark: mark, done: make(chan struct{})}
+	d.sweep = run
+	d.wg.Go(func() {
+		run.count, run.err = d.sweepRows()
+		d.sweeping.Lock()
+		d.sweep = nil
+		d.sweeping.Unlock()
+		close(run.done)
+	})
+	return run
+}
+
+func (d *DB) sweepRows() (count int64, err error) {
+	var id int64
+	if err := d.f.Read(d.ctx, func(c *litefile.Conn) (err error) {
+		id, err = c.Int(`SELECT sweeping FROM state`)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	err = d.eachChunk(d.ctx, `SELECT method, task FROM unihash WHERE mark <> ?`, []any{id}, func(rows [][]driver.Value) error {
+		return d.f.Write(d.ctx, func(tx *litefile.Tx) error {
+			p := d.pend(tx)
+			n := int64(0)
+			for _, r := range rows {
+				gone, _, err := tx.Exec(`DELETE FROM unihash WHERE method = ? AND task = ? AND mark <> ?`, r[0], r[1], id)
+				if err != nil {
+					return err
+				}
+				if gone > 0 {
+					p.dropped(uint32(r[0].(int64)), text(r[1]))
+					n++
+				}
+			}
+			_, _, err := tx.Exec(`UPDATE state SET swept = swept + ? WHERE sweeping = ?`, n, id)
+			return err
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = d.f.Write(d.ctx, func(tx *litefile.Tx) error {
+		d.pend(tx).marked = false
+		if count, err = tx.Int(`SELECT swept FROM state`); err != nil {
+			return err
+		}
+		// The name may be used again: what it kept this time does not count then.
+		if _, _, err := tx.Exec(`DELETE FROM mark WHERE id = ?`, id); err != nil {
+			return err
+		}
+		_, _, err := tx.Exec(`UPDATE state SET sweeping = 0 WHERE sweeping = ?`, id)
+		return err
+	})
+	return count, err
+}
