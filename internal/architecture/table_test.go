@@ -50,6 +50,7 @@ var levels = map[string]level{
 	"internal/device":  service,
 	"internal/feed":    service,
 	"internal/gate":    service,
+	"internal/tlog":    service,
 
 	"cmd/slipway":        delivery,
 	"cmd/slipway-device": delivery,
