@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"sync"
 
 	"slipway/internal/errs"
 )
@@ -33,7 +34,14 @@ type Update struct {
 	// NoOpenChecksum leaves open-checksum out of repomd.xml (clients do without).
 	// Without it, a change in the middle costs opening all frames behind.
 	NoOpenChecksum bool
+	// Memo, if not nil, is shared by Updates of indexes that hold the same packages
+	// under other hrefs: what they have in common is compressed once.
+	Memo *Memo
 }
+
+// Memo keeps compressed frames of filelists and other, which no href stands in.
+// The zero value is ready. All that share it have one compression.
+type Memo struct{ frames sync.Map } // sha256 of the open text -> stored
 
 // Unusable is the message of the errs.Conflict that is about [Update.Last].
 const Unusable = "the last index cannot be used"
@@ -340,11 +348,27 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 			break
 		}
 		var err error
-		if m.stored[d], err = w.Compression.pack(m.open[d]); err != nil {
+		if m.stored[d], err = w.pack(d, m.open[d]); err != nil {
 			m.err = append(m.err, errs.E(errs.Internal, "compressing "+doc.kind+".xml", err))
 		}
 	}
 	return m
+}
+
+// pack compresses a frame, or gives what another Update made of the same.
+func (w *writer) pack(doc int, open []byte) ([]byte, error) {
+	if w.Memo == nil || doc == 0 {
+		return w.Compression.pack(open)
+	}
+	key := sha256.Sum256(open)
+	if v, ok := w.Memo.frames.Load(key); ok {
+		return v.([]byte), nil
+	}
+	stored, err := w.Compression.pack(open)
+	if err == nil {
+		w.Memo.frames.Store(key, stored)
+	}
+	return stored, err
 }
 
 // elements gives the packages of a frame of the last index.
