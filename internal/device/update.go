@@ -163,6 +163,9 @@ func (d *Device) fetchAll(ctx context.Context, f frontend, op operation, j *jour
 	if err := d.verifyFeeds(f, j.Snapshot); err != nil {
 		return err
 	}
+	if err := f.verify(ctx); err != nil {
+		return err
+	}
 	plan, files, err := d.incoming(ctx)
 	if err != nil {
 		return err
