@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway/internal/rpm"
 	"slipway/internal/store"
 )
 
@@ -80,6 +81,27 @@ func TestTheCacheDecidesNoByte(t *testing.T) {
 		}
 	}
 	if r, err := cached.verify(); err != nil || len(r.Findings) > 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// Metadata that is signed and well formed, but not what the packages say, is found.
+func TestVerifyMakesTheMetadataAgain(t *testing.T) {
+	b := setup(t)
+	b.release(1, [3]string{"a", "1.0", "one"})
+	b.p = b.publisher(b.tree)
+	// The publisher believes this header; the file in the pool says otherwise.
+	name := b.p.Layout.Pool("noarch", KeyEpoch, "a-1.0-1.noarch.rpm")
+	h, err := b.p.header(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := *h
+	lie.Requires = append(lie.Requires, rpm.Dep{Name: "b"})
+	b.p.headers[name] = &lie
+	b.release(2, [3]string{"b", "1.0", "two"})
+	r, err := b.verify()
+	if err != nil || !strings.Contains(strings.Join(r.Findings, "\n"), "primary.xml does not say of 1/pool/rpm/noarch/1/a-1.0-1.noarch.rpm what its header says") {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

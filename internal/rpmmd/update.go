@@ -374,7 +374,6 @@ func (w *writer) pack(doc int, open []byte) ([]byte, error) {
 // elements gives the packages of a frame of the last index.
 func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 	var out [len(documents)][][]byte
-	end := []byte("</package>\n") // nowhere inside: "<" in text is escaped
 	for d := range documents {
 		stored, err := w.stored(frame, d)
 		if err != nil {
@@ -387,12 +386,12 @@ func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 		}
 		buffers.put(stored)
 		for len(open) > 0 {
-			i := bytes.Index(open, end)
+			i := bytes.Index(open, elementEnd)
 			if i < 0 {
 				return nil, fmt.Errorf("%s: frame %d does not end with a package", w.Last.Records[d].Href, frame)
 			}
-			out[d] = append(out[d], open[:i+len(end)])
-			open = open[i+len(end):]
+			out[d] = append(out[d], open[:i+len(elementEnd)])
+			open = open[i+len(elementEnd):]
 		}
 		if len(out[d]) != len(f.keys) {
 			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out[d]), len(f.keys))
