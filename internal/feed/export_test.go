@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway/internal/dnf"
 	"slipway/internal/errs"
 	"slipway/internal/store"
 	"slipway/internal/store/s3"
@@ -176,5 +177,58 @@ func TestExportToAnObjectStore(t *testing.T) {
 			t.Error(d)
 		}
 		b.release(2, [3]string{"a", "1.1", "three"})
+	}
+}
+
+// A device that changes only $slipway_url lives on an export: real dnf installs
+// from the publication, which then is gone, and goes on from the copy.
+func TestDeviceUsesAnExport(t *testing.T) {
+	b := setup(t)
+	b.release(1, [3]string{"a", "1.0", "one"})
+	home := filepath.Join(t.TempDir(), "home")
+	if err := os.Rename(b.dir, home); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(b.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tool, err := dnf.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key.asc")
+	if err := os.WriteFile(key, b.key.PublicArmored(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	vars := map[string]string{"slipway_url": "file://" + home, "slipway_snapshot": "current"}
+	root, err := tool.NewRoot(t.Context(), filepath.Join(t.TempDir(), "device"), dnf.Options{Vars: vars, Repos: []dnf.Repo{
+		{ID: "test-noarch", BaseURL: "$slipway_url/1/$slipway_snapshot/noarch", GPGKeys: []string{key}, Enabled: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Remove() })
+	if _, err := root.Install(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if b.tree, err = store.OpenTree(home); err != nil {
+		t.Fatal(err)
+	}
+	b.p = b.publisher(b.tree)
+	b.release(2, [3]string{"a", "1.1", "two"})
+	dir, to := folder(t)
+	b.exported(to, ExportOptions{Link: true})
+	if err := os.RemoveAll(home); err != nil {
+		t.Fatal(err)
+	}
+	vars["slipway_url"] = "file://" + dir
+	if err := root.SetVars(vars); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Upgrade(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := root.Installed(t.Context())
+	if err != nil || len(got) != 1 || got[0].EVR() != "1.1-1" {
+		t.Errorf("%v, %v", got, err)
 	}
 }
