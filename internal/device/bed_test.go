@@ -59,6 +59,7 @@ local c = io.open("/cut")
 if c then
   local at = c:read("*l")
   c:close()
+  if at == "fail " .. me then error("fails on purpose") end
   if at == me then
     os.remove("/cut")
     local l = io.open("/var/lib/slipway-device/lock")
@@ -88,20 +89,21 @@ func osRelease(version string) string {
 
 // releases of the test's distribution: dependencies by exact versions, and a
 // package that does not change.
-var releases = [][]string{
+var releases = [...][]string{
 	{osRelease("1.1"), spec("libknot", "1.0", ""), spec("knotctl", "1.0", "Requires: libknot = 1.0\n"), spec("rigging", "1.0", "Requires: knotctl = 1.0\n"), spec("anchor", "1.0", "")},
 	{osRelease("1.2"), spec("libknot", "1.1", ""), spec("knotctl", "1.1", "Requires: libknot = 1.1\n"), spec("rigging", "1.1", "Requires: knotctl = 1.1\n")},
+	{osRelease("1.3"), spec("libknot", "1.2", ""), spec("knotctl", "1.2", "Requires: libknot = 1.2\n"), spec("rigging", "1.2", "Requires: knotctl = 1.2\n")},
 }
 
 // world is a publication with its key, and a device at release 1.1 to copy.
 type world struct {
-	dir    string     // the publication
-	first  string     // the publication when only release 1.1 was there
-	built  [][]string // the unsigned packages of each release
-	device string     // the file system of the device
-	key    *sign.Key
-	all    []distro.PackageRecord // of the releases so far
-	before []distro.PackageRecord // of release 1.1
+	dir           string     // the publication, with releases 1.1, 1.2 and 1.3
+	first, second string     // the publication when the newest release was 1.1, 1.2
+	built         [][]string // the unsigned packages of each release
+	device        string     // the file system of the device
+	key           *sign.Key
+	all           []distro.PackageRecord // of the releases so far
+	before        []distro.PackageRecord // of release 1.1
 }
 
 var (
@@ -111,7 +113,7 @@ var (
 	worldDir string
 )
 
-// publish makes the world, once for all tests: serials 1 and 2.
+// publish makes the world, once for all tests: serials 1 to 3.
 func publish(t *testing.T) *world {
 	t.Helper()
 	dnftest.Need(t)
@@ -129,8 +131,8 @@ func publish(t *testing.T) *world {
 		if w.key, err = sign.Generate(sign.Options{Name: "Halyard", Created: start}); err != nil {
 			t.Fatal(err)
 		}
-		w.first = filepath.Join(dir, "first")
-		for n := range 2 {
+		w.first, w.second = filepath.Join(dir, "first"), filepath.Join(dir, "second")
+		for n := range releases {
 			var built []string
 			for _, s := range releases[n] {
 				for _, path := range dnftest.Build(t, s) {
@@ -147,8 +149,8 @@ func publish(t *testing.T) *world {
 			}
 			w.built = append(w.built, built)
 			w.release(t, n+1)
-			if n == 0 {
-				if out, err := exec.Command("cp", "-a", w.dir, w.first).CombinedOutput(); err != nil {
+			if n < 2 {
+				if out, err := exec.Command("cp", "-a", w.dir, []string{w.first, w.second}[n]).CombinedOutput(); err != nil {
 					t.Fatal(string(out))
 				}
 			}
@@ -235,7 +237,7 @@ func newBed(t *testing.T) *bed {
 	w := publish(t)
 	dir := t.TempDir()
 	b := &bed{t: t, w: w, pub: filepath.Join(dir, "pub"), root: filepath.Join(dir, "root"), home: filepath.Join(dir, "home"), now: now}
-	b.sh("cp", "-a", w.dir, b.pub)
+	b.sh("cp", "-a", w.second, b.pub)
 	b.sh("chmod", "-R", "u+w", b.pub)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header()["Date"] = nil // the test's time is not today
@@ -357,6 +359,7 @@ func (b *bed) packages() string {
 // What each release is, as packages says it.
 var content = map[int]string{
 	1: "anchor-1.0 halyard-release-1.1 knotctl-1.0 libknot-1.0 rigging-1.0",
+	3: "anchor-1.0 halyard-release-1.3 knotctl-1.2 libknot-1.2 rigging-1.2",
 	2: "anchor-1.0 halyard-release-1.2 knotctl-1.1 libknot-1.1 rigging-1.1",
 }
 

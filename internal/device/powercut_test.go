@@ -89,7 +89,7 @@ func TestPowerCutAtOwnWrites(t *testing.T) {
 	crashtest.KillEach(t, crashtest.Options{
 		Command:  func(n int) *exec.Cmd { return get(n).command("update") },
 		Syscalls: []string{"fsync", "renameat", "?rename", "unlinkat"},
-		Sample:   3,
+		Sample:   2,
 	}, func(t *testing.T, n int) {
 		b := get(n)
 		b.t = t

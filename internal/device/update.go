@@ -81,7 +81,7 @@ func (d *Device) target(ctx context.Context) (s timestamp.Snapshot, pinned bool,
 	if err != nil {
 		return s, false, err
 	}
-	c, err := d.Check(ctx)
+	c, err := d.trusted(ctx, true)
 	if err != nil {
 		return s, false, err
 	}
