@@ -97,7 +97,7 @@ func template(t *testing.T) string {
 	git("init", "-q", "-b", "main")
 	git("add", "-A")
 	git("commit", "-q", "-m", "first")
-	for _, args := range [][]string{{"key", "create"}, {"run", "--yes", "--by", "Ada Byron"}} {
+	for _, args := range [][]string{{"key", "create", "--no-passphrase"}, {"run", "--yes", "--by", "Ada Byron"}} {
 		again(t, dir, args...)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "layers/minnow/specs/hello/hello.txt"), []byte("hello, world\n"), 0o644); err != nil {

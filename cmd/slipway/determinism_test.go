@@ -55,7 +55,7 @@ func TestTwoLivesGiveTheSameBytes(t *testing.T) {
 		git("init", "-q", "-b", "main")
 		git("add", "-A")
 		git("commit", "-q", "-m", "first")
-		do("key", "create")
+		do("key", "create", "--no-passphrase")
 		do("run", "--yes", "--by", "Ada Byron")
 		write("layers/twin/specs/hello/hello.txt", "hello, world\n")
 		git("commit", "-q", "-a", "-m", "greet the world")

@@ -16,7 +16,11 @@ func main() {
 		<-ctx.Done()
 		stop() // a second Ctrl-C kills
 	}()
-	code := cli.Main(ctx, os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	program, err := os.Executable()
+	if err != nil {
+		program = "/proc/self/exe"
+	}
+	code := cli.Main(ctx, os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Program: program})
 	stop()
 	os.Exit(code)
 }

@@ -154,7 +154,7 @@ func newTemplates(t *testing.T) *templates {
 	x.ready = sync.OnceValues(func() (string, error) {
 		ws := filepath.Join(dir, "ready")
 		err := writeMinnow(ws)
-		for _, args := range [][]string{{"key", "create"}, {"build"}, {"test"}} {
+		for _, args := range [][]string{{"key", "create", "--no-passphrase"}, {"build"}, {"test"}} {
 			if err == nil {
 				err = do(ws, args...)
 			}

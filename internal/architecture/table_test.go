@@ -39,7 +39,10 @@ var levels = map[string]level{
 	"internal/layers":     adapter,
 	"internal/qemu":       adapter,
 	"internal/rpmbuild":   adapter,
+	"internal/keyring":    adapter,
 	"internal/sign":       adapter,
+	"internal/signer":     adapter,
+	"internal/sstate":     adapter,
 	"internal/state":      adapter,
 	"internal/store":      adapter,
 	"internal/store/s3":   adapter,
@@ -50,6 +53,7 @@ var levels = map[string]level{
 	"internal/device":  service,
 	"internal/feed":    service,
 	"internal/gate":    service,
+	"internal/tlog":    service,
 
 	"cmd/slipway":        delivery,
 	"cmd/slipway-device": delivery,
@@ -75,6 +79,10 @@ var peers = []struct{ from, to, why string }{
 	{"internal/hashserv", "internal/asyncrpc", "the protocol below both servers"},
 	{"internal/hashserv", "internal/hashserv/*", "the server is over its database"},
 	{"internal/hashserv/*", "internal/hashserv/litefile", "one SQLite file"},
+	{"internal/keyring", "internal/sign", "the keyring is about OpenPGP keys, and signed with one"},
+	{"internal/signer", "internal/sign", "as above: the process that holds the keys"},
+	{"internal/signer", "internal/keyring", "which key signs for a role is the keyring's answer"},
+	{"internal/sstate", "internal/sign", "its signatures are OpenPGP's"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
 	{"internal/cycle", "internal/check", "as above"},
@@ -153,5 +161,6 @@ var starts = map[string][]string{
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":     {"gpg", "gpg-connect-agent"},
+	"internal/signer":   {"*"}, // slipway itself, as a child: the caller names it
 	"internal/doctest":  {"bash", "go"},
 }

@@ -89,18 +89,18 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 	w.Builder = func(n cycle.Numbers) (cycle.Builder, error) {
 		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir}, Numbers: n}), nil
 	}
+	var held signers // opened by Keys, at most once a command
+	defer func() {
+		if held != nil {
+			held.Close()
+		}
+	}()
 	w.Keys = func() (cycle.Keys, error) {
-		p, err := loadKey(keyDir, "package")
-		if err != nil {
-			return cycle.Keys{}, err
-		}
-		m, err := loadKey(keyDir, "metadata")
-		if err != nil {
-			return cycle.Keys{}, err
-		}
-		return cycle.Keys{Package: p, Metadata: m}, fit(keyDir, map[string]*sign.Key{"package": p, "metadata": m})
+		k, s, err := a.cycleKeys(ctx, keyDir, def.Distribution)
+		held = s
+		return k, err
 	}
-	w.Public = func() (map[string][]byte, error) { return publicKeys(keyDir) }
+	w.Public = func() (map[string][]byte, error) { return publicKeys(keyDir, def.Distribution) }
 	w.Throwaway = func(now time.Time) (feed.Signer, error) {
 		return sign.Generate(sign.Options{Name: def.Title + " candidate, throw-away", Algorithm: sign.Ed25519, Created: now})
 	}
@@ -134,59 +134,6 @@ func (t talk) Step(title string) cycle.Task { return task{t.a.talk().Step(title)
 type task struct{ *ui.Task }
 
 func (t task) Step(title string) cycle.Task { return task{t.Task.Step(title)} }
-
-// roles are the keys of a distribution, each a file <role>.key (private) and
-// <role>.asc (public) in its key folder.
-var roles = []string{"metadata", "package"}
-
-func loadKey(dir, role string) (*sign.Key, error) {
-	k, err := sign.Load(filepath.Join(dir, role+".key"))
-	if errs.Is(err, errs.NotFound) {
-		return nil, errs.E(errs.NotFound, fmt.Sprintf("the %s key is not in %s", role, dir),
-			errs.Hint("copy the distribution's key files there; slipway key create makes keys where there are none"))
-	}
-	return k, errs.Wrap(err, "%s key", role)
-}
-
-// fit refuses a private key that is not the one whose public half the candidate
-// was built and tested with.
-func fit(dir string, private map[string]*sign.Key) error {
-	public, err := publicKeys(dir)
-	if err != nil {
-		return err
-	}
-	for _, role := range roles {
-		ks, err := sign.ParsePublic(public[role])
-		if err != nil {
-			return err
-		}
-		if got := private[role].Fingerprint(); got != ks[0].Fingerprint() {
-			return errs.E(errs.Denied, fmt.Sprintf("the private %s key in %s is another than the public one: %s, public is %s", role, dir, got, ks[0].Fingerprint()),
-				errs.Hint("put back the distribution's own key files; devices trust no other"))
-		}
-	}
-	return nil
-}
-
-// publicKeys reads the public keys, each armoured and sound.
-func publicKeys(dir string) (map[string][]byte, error) {
-	out := map[string][]byte{}
-	for _, role := range roles {
-		path := filepath.Join(dir, role+".asc")
-		b, err := os.ReadFile(path)
-		if os.IsNotExist(err) {
-			return nil, errs.E(errs.NotFound, fmt.Sprintf("the public %s key is not in %s", role, dir), errs.Hint("slipway key create"))
-		}
-		if err != nil {
-			return nil, errs.E(errs.Unavailable, "read the public keys", err)
-		}
-		if _, err := sign.ParsePublic(b); err != nil {
-			return nil, errs.E(errs.Invalid, "the public "+role+" key "+path, err, errs.Hint("remove that file; slipway key create writes it again from the private key"))
-		}
-		out[role] = b
-	}
-	return out, nil
-}
 
 func readFiles(names []string) (map[string][]byte, error) {
 	out := map[string][]byte{}

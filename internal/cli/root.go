@@ -31,6 +31,9 @@ type Stdio struct {
 	Out   io.Writer
 	Err   io.Writer
 	Clock func() time.Time // nil: the machine's; tests fix it
+	// Program is the path of slipway itself, which is started again to hold the keys;
+	// empty in tests: then this process does.
+	Program string
 }
 
 // app is one run of the program.
@@ -121,7 +124,7 @@ where everything stands and what comes next. slipway demo shows all of it.`,
 	}
 	add("cycle", a.buildCmd(), a.testCmd(), a.checkCmd(), a.waiveCmd(), a.approveCmd(), a.rejectCmd(), a.publishCmd(), a.runCmd(), a.restoreCmd(), a.imageCmd())
 	add("look", a.statusCmd(), a.logCmd(), a.diffCmd(), a.feedCmd(), a.verifyCmd(), a.serveCmd(), a.bootCmd())
-	add("setup", a.demoCmd(), a.initCmd(), a.configCmd(), a.keyCmd(), a.sourceCmd())
+	add("setup", a.demoCmd(), a.initCmd(), a.configCmd(), a.keyCmd(), a.signerCmd(), a.sstateCmd(), a.sourceCmd())
 	root.SetHelpCommand(helpCmd())
 	root.SetHelpCommandGroupID("look")
 	root.SetCompletionCommandGroupID("setup")

@@ -21,9 +21,7 @@ import (
 	"slipway/internal/errs"
 	"slipway/internal/layers"
 	"slipway/internal/rpmbuild"
-	"slipway/internal/sign"
 	"slipway/internal/store"
-	"slipway/internal/ui"
 )
 
 func (a *app) initCmd() *cobra.Command {
@@ -106,7 +104,13 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 	if err != nil {
 		return "", err
 	}
-	made, err := createKeys(keyDir, def, a)
+	// An example is for trying out: its keys have a passphrase only if one is at hand.
+	_, given, err := (&passphrases{}).given("")
+	if err != nil {
+		t.Failed("")
+		return "", err
+	}
+	made, err := a.createKeys(ctx, def, keyDir, keyMaker{open: !given})
 	if err != nil {
 		t.Failed("")
 		return "", err
@@ -287,128 +291,4 @@ func (a *app) show(asJSON []byte, human func(io.Writer) error) error {
 		return err
 	}
 	return human(a.Out)
-}
-
-func (a *app) keyCmd() *cobra.Command {
-	here := func(f func(def *config.Definition, dir string) error) func(*cobra.Command, []string) error {
-		return func(*cobra.Command, []string) error {
-			dir, err := filepath.Abs(a.dir)
-			if err != nil {
-				return errs.E(errs.Invalid, "workspace "+a.dir, err)
-			}
-			def, settings, err := load(dir)
-			if err != nil {
-				return err
-			}
-			keyDir, err := settings.KeysDir(def.Distribution)
-			if err != nil {
-				return err
-			}
-			return f(def, keyDir)
-		}
-	}
-	create := &cobra.Command{Use: "create", Short: "make the distribution's keys, outside the workspace", Args: cobra.NoArgs,
-		Example: "  slipway key create",
-		RunE: here(func(def *config.Definition, dir string) error {
-			made, err := createKeys(dir, def, a)
-			if err != nil {
-				return err
-			}
-			if !made {
-				a.talk().Line("the keys of " + def.Distribution + " exist, and are never replaced: packages are signed with them")
-			}
-			return a.listKeys(dir)
-		})}
-	list := &cobra.Command{Use: "list", Short: "list the distribution's public keys", Args: cobra.NoArgs,
-		Example: "  slipway key list", RunE: here(func(_ *config.Definition, dir string) error { return a.listKeys(dir) })}
-	var out string
-	export := &cobra.Command{Use: "export", Short: "write the public keys as files for clients", Args: cobra.NoArgs,
-		Example: "  slipway key export --to ./keys",
-		RunE: here(func(def *config.Definition, dir string) error {
-			public, err := publicKeys(dir)
-			if err != nil {
-				return err
-			}
-			if err := os.MkdirAll(out, 0o755); err != nil {
-				return errs.E(errs.Unavailable, "make "+out, err)
-			}
-			var names []string
-			for _, role := range roles {
-				name := filepath.Join(out, def.Distribution+"-"+role+".asc")
-				if err := os.WriteFile(name, public[role], 0o644); err != nil {
-					return errs.E(errs.Unavailable, "write "+name, err)
-				}
-				names = append(names, name)
-			}
-			return a.print(names, func(w io.Writer) {
-				for _, n := range names {
-					fmt.Fprintln(w, n)
-				}
-			})
-		})}
-	export.Flags().StringVar(&out, "to", ".", "the folder to write to")
-	return group("key", "the signing keys: create, list, export", "  slipway key list", create, list, export)
-}
-
-type keyInfo struct {
-	Role        string `json:"role"`
-	Fingerprint string `json:"fingerprint"`
-	UserID      string `json:"user_id"`
-	Path        string `json:"path"` // of the public key
-}
-
-func (a *app) listKeys(dir string) error {
-	public, err := publicKeys(dir)
-	if err != nil {
-		return err
-	}
-	var infos []keyInfo
-	for _, role := range roles {
-		ks, err := sign.ParsePublic(public[role])
-		if err != nil {
-			return errs.Wrap(err, "public %s key in %s", role, dir)
-		}
-		for _, k := range ks {
-			infos = append(infos, keyInfo{role, k.Fingerprint(), k.UserID(), filepath.Join(dir, role+".asc")})
-		}
-	}
-	return a.print(infos, func(out io.Writer) {
-		rows := [][]string{}
-		for _, i := range infos {
-			rows = append(rows, []string{i.Role, i.Fingerprint, i.UserID})
-		}
-		ui.Table(out, []string{"ROLE", "FINGERPRINT", "USER"}, rows)
-		fmt.Fprintf(out, "\nthey lie in %s; keep a copy of that folder offline\n", dir)
-	})
-}
-
-// createKeys makes the keys that are missing; false means that none was. The
-// public half is written last: a key folder with it is complete.
-func createKeys(dir string, def *config.Definition, a *app) (bool, error) {
-	made := false
-	for _, role := range roles {
-		private, public := filepath.Join(dir, role+".key"), filepath.Join(dir, role+".asc")
-		if _, err := os.Stat(public); err == nil {
-			continue
-		}
-		k, err := sign.Load(private)
-		if errs.Is(err, errs.NotFound) {
-			k, err = sign.Generate(sign.Options{Name: def.Title + " " + role + " key", Algorithm: sign.Ed25519, Created: a.clock()})
-			if err == nil {
-				err = k.Save(private)
-			}
-		}
-		if err != nil {
-			return made, errs.Wrap(err, "%s key", role)
-		}
-		tmp := public + ".tmp"
-		if err := os.WriteFile(tmp, k.PublicArmored(), 0o644); err != nil {
-			return made, errs.E(errs.Unavailable, "write the public key", err)
-		}
-		if err := os.Rename(tmp, public); err != nil {
-			return made, errs.E(errs.Unavailable, "write the public key", err)
-		}
-		made = true
-	}
-	return made, nil
 }

@@ -16,10 +16,12 @@ import (
 type Settings struct {
 	Schema      int    `json:"schema" jsonschema:"minimum=1,maximum=1,default=1" jsonschema_description:"Version of this format: 1."`
 	Publication string `json:"publication" jsonschema:"default=publication" jsonschema_description:"Folder of the publication."`
-	Store       string `json:"store" jsonschema:"default=.slipway/store" jsonschema_description:"Folder of the artifact store."`
+	Store       string `json:"store" jsonschema:"default=.slipway/store" jsonschema_description:"Folder of the artifact store, or a place in the object store: s3://bucket/prefix."`
 	Keys        string `json:"keys,omitempty" jsonschema_description:"Folder of the signing keys, outside the workspace."`
 	Build       Build  `json:"build"`
 	Serve       Serve  `json:"serve"`
+
+	ObjectStorage ObjectStorage `json:"object_storage"`
 
 	workspace   string
 	keysDefault bool
@@ -35,6 +37,14 @@ type Build struct {
 // Serve says where slipway serve listens.
 type Serve struct {
 	Listen string `json:"listen" jsonschema:"default=127.0.0.1:8080" rule:"listen"`
+}
+
+// ObjectStorage is an S3-compatible store. Its credentials are never in this file:
+// see docs/object-storage.md.
+type ObjectStorage struct {
+	Publication string `json:"publication,omitempty" rule:"s3" jsonschema_description:"Where slipway publish copies the publication to: s3://bucket/prefix."`
+	Endpoint    string `json:"endpoint,omitempty" rule:"endpoint" jsonschema_description:"Address of the store; without it Amazon's of the region."`
+	Region      string `json:"region,omitempty" rule:"word" jsonschema_description:"Region of the bucket; without it AWS_REGION, else us-east-1."`
 }
 
 // LoadSettings reads the settings of a workspace. A missing file gives the
@@ -90,6 +100,15 @@ func (s *Settings) check(getenv func(string) string) {
 		s.doc.at("keys", "keys lies in the workspace", "keys never lie in it; the default is ~/.config/slipway/keys/<distribution>")
 	}
 	for _, p := range []struct{ key, value string }{{"publication", s.Publication}, {"store", s.Store}} {
+		if isS3(p.value) {
+			switch {
+			case p.key == "publication":
+				s.doc.at(p.key, "publication is a folder, and "+short(p.value)+" is a place in an object store", "checks read the folder; object_storage.publication names where it is copied to")
+			case !rules["s3"].pattern.MatchString(p.value):
+				s.doc.at(p.key, fmt.Sprintf("%q is not %s", short(p.value), rules["s3"].what), rules["s3"].form)
+			}
+			continue
+		}
 		switch a := s.abs(p.value); {
 		case p.value == "":
 			s.doc.at(p.key, p.key+" is empty", "leave the key out for the default")
@@ -97,7 +116,7 @@ func (s *Settings) check(getenv func(string) string) {
 			s.doc.at(p.key, p.key+" holds the workspace", "name a folder of its own")
 		}
 	}
-	if a, b := s.PublicationDir(), s.StoreDir(); s.Publication != "" && s.Store != "" && (within(a, b) || within(b, a)) {
+	if a, b := s.PublicationDir(), s.StoreDir(); !isS3(s.Store) && s.Publication != "" && s.Store != "" && (within(a, b) || within(b, a)) {
 		s.doc.at("store", "store and publication lie in each other", "what is in the publication, clients read: name two folders side by side")
 	}
 	if i := strings.LastIndexByte(s.Serve.Listen, ':'); i >= 0 {
@@ -126,8 +145,15 @@ func (s *Settings) Workspace() string { return s.workspace }
 // PublicationDir gives the publication's absolute path.
 func (s *Settings) PublicationDir() string { return s.abs(s.Publication) }
 
-// StoreDir gives the artifact store's absolute path.
-func (s *Settings) StoreDir() string { return s.abs(s.Store) }
+// StoreDir gives the artifact store's absolute path, or s3://bucket/prefix.
+func (s *Settings) StoreDir() string {
+	if isS3(s.Store) {
+		return s.Store
+	}
+	return s.abs(s.Store)
+}
+
+func isS3(place string) bool { return strings.HasPrefix(place, "s3://") }
 
 // KeysDir gives the absolute path of a distribution's key folder. Without a
 // home folder there is no default, which is Invalid.

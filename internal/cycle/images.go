@@ -184,7 +184,7 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 	defer root.Remove()
 	res, err := root.Install(ctx, i.File.Packages...)
 	if err != nil {
-		return compose.Manifest{}, "", errs.Wrap(err, "install image %s of %s", i.File.Name, i.Board.Name)
+		return compose.Manifest{}, "", notInstalled(err, i)
 	}
 	if len(res.NotRun) > 0 {
 		return compose.Manifest{}, "", errs.E(errs.Failed, fmt.Sprintf("image %s of %s: scriptlets of another architecture could not run here: %s", i.File.Name, i.Board.Name, strings.Join(res.NotRun, ", ")),
@@ -215,6 +215,17 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 		return m, out, errs.E(errs.Unavailable, "write the image's manifest", err)
 	}
 	return m, out, nil
+}
+
+// notInstalled names image and board, and which packages such a board can have: a
+// package that wants another board's kernel finds nothing in this one's feeds.
+func notInstalled(err error, i Image) error {
+	opts := []any{err}
+	if text := err.Error(); strings.Contains(text, "nothing provides") || strings.Contains(text, "No match for argument") {
+		opts = append(opts, errs.Hintf("board %s has packages of noarch, %s and %s, no other board's kernel or modules; images/%s.yaml lists what the image wants",
+			i.Board.Name, i.Board.File.Arch, i.Board.machineArch(), i.File.Name))
+	}
+	return errs.E(errs.KindOf(err), fmt.Sprintf("install image %s of board %s", i.File.Name, i.Board.Name), opts...)
 }
 
 // sameAsTested verifies an image's packages by digest: each must be one that a

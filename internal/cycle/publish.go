@@ -38,7 +38,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, err
 	}
 	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title,
-		Package: keys.Package, Metadata: keys.Metadata, Scopes: w.scopes()}
+		Package: keys.Package, Metadata: keys.Metadata, Scopes: w.scopes(), Cache: w.internal("index")}
 	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
 	switch {
@@ -81,7 +81,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return feed.Edition{}, r, err
 		}
 		old, err := w.published(ctx)
-		all := feed.Union(old, r.Packages)
+		all := feed.Append(old, r.Packages)
 		return feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Index: feed.Newest(all), History: all}, r, err
 	}
 	step := func(name, title string, do func(ctx context.Context) (string, error)) flow.Step {

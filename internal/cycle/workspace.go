@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"slipway/internal/check"
@@ -173,19 +174,20 @@ func (w *Workspace) Releases(ctx context.Context) ([]Release, error) {
 	return state.LoadAll[Release](ctx, w.State, kindRelease)
 }
 
-// published gives everything that was ever published.
+// published gives everything that was ever published, in the order of publication.
 func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, error) {
 	all, err := w.Releases(ctx)
 	if err != nil {
 		return nil, err
 	}
+	slices.SortStableFunc(all, func(a, b Release) int { return a.Serial - b.Serial })
 	var lists [][]distro.PackageRecord
 	for _, r := range all {
 		if r.Status == distro.Published {
 			lists = append(lists, r.Packages)
 		}
 	}
-	return feed.Union(lists...), nil
+	return feed.Append(lists...), nil
 }
 
 // journal keeps flow's records in the state.

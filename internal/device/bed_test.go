@@ -59,9 +59,11 @@ local c = io.open("/cut")
 if c then
   local at = c:read("*l")
   c:close()
+  if at == "fail " .. me then error("fails on purpose") end
   if at == me then
     os.remove("/cut")
-    posix.kill(tonumber(posix.getprocessid("ppid")), 9)
+    local l = io.open("/var/lib/slipway-device/lock")
+    posix.kill(tonumber(l:read("*l")), 9)
     posix.kill(0, 9)
   end
 end
@@ -85,22 +87,23 @@ func osRelease(version string) string {
 		"printf 'ID=halyard\\nVERSION_ID=%s\\n' > %%{buildroot}/usr/lib/os-release\ntouch -d 2026-11-01 %%{buildroot}/usr/lib/os-release\nln -s ../usr/lib/os-release %%{buildroot}/etc/os-release\n%%files\n/usr/lib/os-release\n/etc/os-release\n", version, version)
 }
 
-// releases of the test's distribution: a loop of dependencies by exact versions,
-// a package that does not change, one that goes with 1.2 and one that comes with 1.3.
-var releases = [][]string{
+// releases of the test's distribution: dependencies by exact versions, and a
+// package that does not change.
+var releases = [...][]string{
 	{osRelease("1.1"), spec("libknot", "1.0", ""), spec("knotctl", "1.0", "Requires: libknot = 1.0\n"), spec("rigging", "1.0", "Requires: knotctl = 1.0\n"), spec("anchor", "1.0", "")},
 	{osRelease("1.2"), spec("libknot", "1.1", ""), spec("knotctl", "1.1", "Requires: libknot = 1.1\n"), spec("rigging", "1.1", "Requires: knotctl = 1.1\n")},
-	{osRelease("1.3"), spec("libknot", "1.2", ""), spec("knotctl", "1.2", "Requires: libknot = 1.2\n")},
+	{osRelease("1.3"), spec("libknot", "1.2", ""), spec("knotctl", "1.2", "Requires: libknot = 1.2\n"), spec("rigging", "1.2", "Requires: knotctl = 1.2\n")},
 }
 
 // world is a publication with its key, and a device at release 1.1 to copy.
 type world struct {
-	dir    string // the publication
-	device string // the file system of the device
-	key    *sign.Key
-	edit   []feed.Edition
-	snaps  []feed.Snapshot
-	all    []distro.PackageRecord
+	dir           string     // the publication, with releases 1.1, 1.2 and 1.3
+	first, second string     // the publication when the newest release was 1.1, 1.2
+	built         [][]string // the unsigned packages of each release
+	device        string     // the file system of the device
+	key           *sign.Key
+	all           []distro.PackageRecord // of the releases so far
+	before        []distro.PackageRecord // of release 1.1
 }
 
 var (
@@ -110,10 +113,13 @@ var (
 	worldDir string
 )
 
-// publish makes the world, once for all tests: serials 1 and 2.
+// publish makes the world, once for all tests: serials 1 to 3.
 func publish(t *testing.T) *world {
 	t.Helper()
 	dnftest.Need(t)
+	if _, err := exec.LookPath("zypper"); err != nil {
+		t.Fatal("zypper is not installed: apt-get install zypper")
+	}
 	once.Do(func() {
 		dir, err := os.MkdirTemp("", "slipway-device-test-")
 		if err != nil {
@@ -125,8 +131,29 @@ func publish(t *testing.T) *world {
 		if w.key, err = sign.Generate(sign.Options{Name: "Halyard", Created: start}); err != nil {
 			t.Fatal(err)
 		}
-		for n := range 2 {
+		w.first, w.second = filepath.Join(dir, "first"), filepath.Join(dir, "second")
+		for n := range releases {
+			var built []string
+			for _, s := range releases[n] {
+				for _, path := range dnftest.Build(t, s) {
+					b, err := os.ReadFile(path)
+					if err == nil {
+						path = filepath.Join(dir, filepath.Base(path)) // outlives the test that builds it
+						err = os.WriteFile(path, b, 0o644)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					built = append(built, path)
+				}
+			}
+			w.built = append(w.built, built)
 			w.release(t, n+1)
+			if n < 2 {
+				if out, err := exec.Command("cp", "-a", w.dir, []string{w.first, w.second}[n]).CombinedOutput(); err != nil {
+					t.Fatal(string(out))
+				}
+			}
 		}
 		builtErr = ""
 		shared = w
@@ -151,15 +178,13 @@ func (w *world) release(t *testing.T, serial int) {
 	t.Helper()
 	p, at := w.publisher(t), start.Add(time.Duration(serial)*time.Hour)
 	var mine []distro.PackageRecord
-	for _, s := range releases[serial-1] {
-		for _, path := range dnftest.Build(t, s) {
-			r, b := record(t, path)
-			r, err := p.AddPackage(t.Context(), r, bytes.NewReader(b), int64(len(b)), at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			mine = append(mine, r)
+	for _, path := range w.built[serial-1] {
+		r, b := record(t, path)
+		r, err := p.AddPackage(t.Context(), r, bytes.NewReader(b), int64(len(b)), at)
+		if err != nil {
+			t.Fatal(err)
 		}
+		mine = append(mine, r)
 	}
 	w.all = feed.Union(w.all, mine)
 	e := feed.Edition{Serial: serial, Release: distro.NewVersion("1", serial), At: at, Index: feed.Newest(w.all), History: w.all}
@@ -173,7 +198,9 @@ func (w *world) release(t *testing.T, serial int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.edit, w.snaps = append(w.edit, e), append(w.snaps, s)
+	if serial == 1 {
+		w.before = w.all
+	}
 }
 
 func record(t *testing.T, path string) (distro.PackageRecord, []byte) {
@@ -210,7 +237,7 @@ func newBed(t *testing.T) *bed {
 	w := publish(t)
 	dir := t.TempDir()
 	b := &bed{t: t, w: w, pub: filepath.Join(dir, "pub"), root: filepath.Join(dir, "root"), home: filepath.Join(dir, "home"), now: now}
-	b.sh("cp", "-a", w.dir, b.pub)
+	b.sh("cp", "-a", w.second, b.pub)
 	b.sh("chmod", "-R", "u+w", b.pub)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header()["Date"] = nil // the test's time is not today
@@ -332,6 +359,7 @@ func (b *bed) packages() string {
 // What each release is, as packages says it.
 var content = map[int]string{
 	1: "anchor-1.0 halyard-release-1.1 knotctl-1.0 libknot-1.0 rigging-1.0",
+	3: "anchor-1.0 halyard-release-1.3 knotctl-1.2 libknot-1.2 rigging-1.2",
 	2: "anchor-1.0 halyard-release-1.2 knotctl-1.1 libknot-1.1 rigging-1.1",
 }
 

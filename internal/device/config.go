@@ -34,6 +34,7 @@ type Device struct {
 	talk   io.Writer
 	env    []string
 	conf   config
+	free   func(dir string) (bytes int64, device uint64, err error)
 }
 
 // config is the device's configuration, resolved.
@@ -64,7 +65,7 @@ const stateDir, cacheDir = "var/lib/slipway-device", "var/cache/slipway-device"
 // Open reads the device's configuration. Every finding comes at once; Invalid or
 // NotFound.
 func Open(o Options) (*Device, error) {
-	d := &Device{root: o.Root, now: o.Now, client: o.Client, talk: o.Talk, env: o.Env}
+	d := &Device{root: o.Root, now: o.Now, client: o.Client, talk: o.Talk, env: o.Env, free: free}
 	if d.root == "" {
 		d.root = "/"
 	}
@@ -102,9 +103,8 @@ func (d *Device) configure() error {
 		return err
 	}
 	release, err := keyValues(d.path("etc/os-release"))
-	if st, serr := os.Stat(d.path("usr/lib/os-release")); err != nil && serr == nil {
-		release, err = keyValues(d.path("usr/lib/os-release")) // etc/os-release may be an absolute link
-		_ = st
+	if err != nil { // it may be an absolute link, which leads out of an install root
+		release, err = keyValues(d.path("usr/lib/os-release"))
 	}
 	if err != nil {
 		return errs.E(errs.NotFound, "/etc/os-release does not say which release this is", err, errs.Hint("install the distribution's release package"))

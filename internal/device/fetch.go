@@ -23,15 +23,25 @@ type Check struct {
 }
 
 // Check fetches the pointer, and tells whether it is to be followed. When it is,
-// its serial is remembered. Errors: Unavailable when nothing can be fetched;
-// Denied with a [Reason].
+// its serial is remembered; not by a user who may not write, nor while another
+// process holds the device's lock. Errors: Unavailable when nothing can be
+// fetched; Denied with a [Reason].
 func (d *Device) Check(ctx context.Context) (Check, error) {
+	release, err := d.lock()
+	if err == nil {
+		defer release()
+	}
+	return d.trusted(ctx, err == nil)
+}
+
+// trusted is Check for who holds the lock, if remember.
+func (d *Device) trusted(ctx context.Context, remember bool) (Check, error) {
 	st, err := d.readState()
 	if err != nil {
 		return Check{}, err
 	}
 	c, err := d.check(ctx, st.Seen)
-	if err != nil {
+	if err != nil || !remember {
 		return c, err
 	}
 	if seen := st.Seen.After(c.Pointer); seen != st.Seen || st.Pointer != c.Pointer {

@@ -38,6 +38,9 @@ type frontend interface {
 	// reinstall installs packages (NEVRAs) again, with their scriptlets; other
 	// installed versions of them go.
 	reinstall(ctx context.Context, nevras []string) error
+	// verify checks the signatures of what download has fetched, where apply
+	// would not refuse all of it before it begins.
+	verify(ctx context.Context) error
 	// repomd gives the fetched repomd.xml of a feed.
 	repomd(id string) (string, error)
 }
@@ -139,7 +142,8 @@ func code(err error) int {
 	return -1
 }
 
-// failed says why a program failed, in its own last words.
+// failed says why a program failed, in its own last words; that a signature or a
+// digest did not fit is a refusal.
 func failed(command, out string, err error) error {
 	var lines []string
 	for l := range strings.Lines(out) {
@@ -148,14 +152,13 @@ func failed(command, out string, err error) error {
 		}
 	}
 	said := strings.Join(lines[max(0, len(lines)-6):], "\n")
-	kind := errs.Failed
 	if refused.MatchString(out) {
-		kind = errs.Denied
+		return &refusal{Signature, errs.E(errs.Denied, fmt.Sprintf("%s: %s", command, said), err, errs.Hint("use another mirror; if all say so, tell the distribution's security contact"))}
 	}
-	return errs.E(kind, fmt.Sprintf("%s: %s", command, said), err)
+	return errs.E(errs.Failed, fmt.Sprintf("%s: %s", command, said), err)
 }
 
-var refused = regexp.MustCompile(`(?i)GPG check FAILED|repomd\.xml GPG signature verification error|Bad GPG signature|Signature verification failed|not signed|checksum doesn't match|is corrupted|Digest verification failed`)
+var refused = regexp.MustCompile(`(?i)GPG check FAILED|repomd\.xml GPG signature verification error|Bad GPG signature|GPG signature is not available|Signature verification failed|not signed|checksum doesn't match|is corrupted|Digest verification failed`)
 
 type dnf struct{ d *Device }
 
@@ -241,6 +244,9 @@ func (f dnf) download(ctx context.Context, op operation) error {
 	}
 	return err
 }
+
+// verify has nothing to do: gpgcheck=1 looks at every package before the first is installed.
+func (f dnf) verify(context.Context) error { return nil }
 
 func (f dnf) apply(ctx context.Context, op operation) error { return f.transact(ctx, op.dnf()...) }
 

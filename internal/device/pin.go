@@ -41,7 +41,7 @@ func (d *Device) Pin(ctx context.Context, what string) (Pinned, error) {
 		return Pinned{}, err
 	}
 	defer release()
-	c, err := d.Check(ctx)
+	c, err := d.trusted(ctx, true)
 	if err != nil {
 		return Pinned{}, err
 	}

@@ -79,9 +79,12 @@ func (d *Device) checkDatabase(ctx context.Context) error {
 }
 
 // downloads are the package files in the cache.
-func (d *Device) downloads() ([]string, error) {
+func (d *Device) downloads() ([]string, error) { return rpmsBelow(d.path(cacheDir)) }
+
+// rpmsBelow lists the package files of a folder that need not exist, sorted.
+func rpmsBelow(dir string) ([]string, error) {
 	var all []string
-	err := filepath.WalkDir(d.path(cacheDir), func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() && strings.HasSuffix(path, ".rpm") {
 			all = append(all, path)
 		}

@@ -19,9 +19,8 @@ type incomingFile struct {
 // database, in bytes.
 const reserve = 16 << 20
 
-// free gives the bytes that root may still write there, and which file system
-// it is; tests replace it.
-var free = func(dir string) (bytes int64, device uint64, err error) {
+// free gives the bytes that may still be written there, and which file system it is.
+func free(dir string) (bytes int64, device uint64, err error) {
 	var fs syscall.Statfs_t
 	var st syscall.Stat_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
@@ -38,7 +37,7 @@ func (d *Device) needDownload(size int64) error {
 	if err := os.MkdirAll(d.path(cacheDir), 0o755); err != nil {
 		return err
 	}
-	have, _, err := free(d.path(cacheDir))
+	have, _, err := d.free(d.path(cacheDir))
 	if err != nil {
 		return err
 	}
@@ -67,7 +66,7 @@ func (d *Device) needInstall(files []incomingFile) error {
 			for !exists(real) && real != d.root {
 				real = filepath.Dir(real)
 			}
-			have, id, err := free(real)
+			have, id, err := d.free(real)
 			if err != nil {
 				return err
 			}
@@ -81,7 +80,7 @@ func (d *Device) needInstall(files []incomingFile) error {
 		const block = 4096
 		size := (f.size + block - 1) / block * block
 		var old int64
-		if st, err := os.Lstat(d.path(f.path)); err == nil {
+		if st, err := os.Lstat(d.path(f.path)); err == nil && !st.IsDir() { // a folder stays
 			old = (st.Size() + block - 1) / block * block
 		}
 		fs.grow += size - old

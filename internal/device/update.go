@@ -81,7 +81,7 @@ func (d *Device) target(ctx context.Context) (s timestamp.Snapshot, pinned bool,
 	if err != nil {
 		return s, false, err
 	}
-	c, err := d.Check(ctx)
+	c, err := d.trusted(ctx, true)
 	if err != nil {
 		return s, false, err
 	}
@@ -161,6 +161,9 @@ func (d *Device) fetchAll(ctx context.Context, f frontend, op operation, j *jour
 		return err
 	}
 	if err := d.verifyFeeds(f, j.Snapshot); err != nil {
+		return err
+	}
+	if err := f.verify(ctx); err != nil {
 		return err
 	}
 	plan, files, err := d.incoming(ctx)

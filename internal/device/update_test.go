@@ -1,9 +1,13 @@
 package device
 
 import (
+	"context"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"slipway/internal/errs"
 )
 
 func TestUpdatePinAndBack(t *testing.T) {
@@ -38,13 +42,90 @@ func TestUpdatePinAndBack(t *testing.T) {
 	b.must("update")
 	b.consistent(1)
 	b.must("unpin")
-	b.must("pin", "2026-11-01") // at the end of that day 1.2 was current
-	b.must("update")
-	b.consistent(2)
+	if out := b.must("pin", "2026-11-01"); !strings.Contains(out, "serial 2") { // the end of that day
+		t.Errorf("pin to a day: %s", out)
+	}
 	if code, out := b.device("pin", "1.9"); code != 5 || !strings.Contains(out, "1.1 (2026-11-01)") {
 		t.Errorf("pin 1.9: %d %s", code, out)
 	}
 	if out := b.must("resume"); !strings.Contains(out, "no update was interrupted") {
 		t.Errorf("resume: %s", out)
 	}
+}
+
+// A release whose scriptlet fails leaves half of itself, and trying again does not
+// help; the next release does.
+func TestAReleaseThatCannotBeInstalledIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.file("root", "cut", "fail knotctl-1.1-pre\n")
+	if code, out := b.device("update"); code != 1 || !strings.Contains(out, "slipway-device resume") {
+		t.Fatalf("update: %d %s", code, out)
+	}
+	if code, out := b.device("resume"); code != 1 {
+		t.Fatalf("resume: %d %s", code, out)
+	}
+	if code, out := b.device("update", "--dry-run"); code != 6 {
+		t.Errorf("dry run: %d %s", code, out)
+	}
+	b.sh("rm", "-rf", b.pub)
+	b.sh("cp", "-a", b.w.dir, b.pub)
+	if out := b.must("update"); !strings.Contains(out, "going on to 3") {
+		t.Errorf("update: %s", out)
+	}
+	b.consistent(3)
+}
+
+// A full file system is found before anything is downloaded, or installed.
+func TestNoSpace(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	for _, x := range []struct{ full, want string }{{"cache", "not enough space at /var/cache/slipway-device"}, {"usr/share", "not enough space at /usr/share"}} {
+		d := b.open()
+		d.free = func(dir string) (int64, uint64, error) {
+			if strings.HasPrefix(dir, filepath.Join(b.root, "usr/share")) {
+				return map[bool]int64{true: reserve, false: 1 << 40}[x.full == "usr/share"], 2, nil
+			}
+			return map[bool]int64{true: reserve, false: 1 << 40}[x.full == "cache"], 1, nil
+		}
+		_, err := d.Update(t.Context(), UpdateOptions{})
+		if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v", x.full, err)
+		}
+		if exists(d.path(journalFile)) {
+			t.Errorf("%s: a journal is left", x.full)
+		}
+	}
+	if got := b.packages(); got != content[1] {
+		t.Errorf("changed: %s", got)
+	}
+}
+
+// Ctrl-C while it downloads leaves nothing.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := b.open().Update(ctx, UpdateOptions{}); !errs.Is(err, errs.Interrupted) && !errs.Is(err, errs.Unavailable) {
+		t.Error(err)
+	}
+	if exists(filepath.Join(b.root, journalFile)) {
+		t.Error("a journal is left")
+	}
+}
+
+func TestOnlyOneAtATime(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	release, err := b.open().lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := b.device("update"); code != 6 || !strings.Contains(out, "another slipway-device is at work") {
+		t.Errorf("update: %d %s", code, out)
+	}
+	b.must("check") // reading never waits
+	release()
+	b.must("pin", "1.1")
 }

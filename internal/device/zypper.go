@@ -2,7 +2,11 @@ package device
 
 import (
 	"context"
+	"path/filepath"
+	"regexp"
 	"strings"
+
+	"slipway/internal/errs"
 )
 
 // zypper is the package manager where there is no dnf. Its lock and its keys are
@@ -11,9 +15,13 @@ type zypper struct{ d *Device }
 
 func (f zypper) configure() error { return nil }
 
+// packageDir lies this deep because zypper keeps a package where its href leads to
+// from here, and ours begin with ../../../pool.
+const packageDir = cacheDir + "/packages/by/feed"
+
 func (f zypper) args(more ...string) []string {
 	d := f.d
-	argv := []string{"zypper", "--non-interactive", "--no-color", "--no-cd", "--reposd-dir", d.path(stateDir + "/repos.d"), "--cache-dir", d.path(cacheDir), "--releasever", d.conf.Series}
+	argv := []string{"zypper", "--non-interactive", "--no-color", "--no-cd", "--reposd-dir", d.path(stateDir + "/repos.d"), "--cache-dir", d.path(cacheDir), "--pkg-cache-dir", d.path(packageDir), "--releasever", d.conf.Series}
 	if d.root != "/" {
 		argv = append(argv, "--root", d.root)
 	}
@@ -47,6 +55,57 @@ func (f zypper) resolve(ctx context.Context, op operation) (string, int64, error
 
 func (f zypper) download(ctx context.Context, op operation) error {
 	return f.transact(ctx, op.zypper("--download-only")...)
+}
+
+// verify asks rpm for a good signature of every package:
+// zypper takes unsigned ones, once repomd.xml is signed, and finds a damaged one
+// only when those before it are installed.
+func (f zypper) verify(ctx context.Context) error {
+	rpms, err := f.d.downloads()
+	if err != nil {
+		return err
+	}
+	var bad errs.List
+	for _, path := range rpms {
+		if f.unchecked(path) {
+			continue
+		}
+		out, err := f.d.rpm(ctx, "-Kv", path)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil || !goodSignature.MatchString(out) {
+			bad = append(bad, &refusal{Signature, errs.E(errs.Denied, filepath.Base(path)+" has no good signature: "+wrong(out))})
+		}
+	}
+	return bad.Err()
+}
+
+// unchecked tells whether a package is of a feed beside the distribution's, whose
+// section says gpgcheck=0.
+func (f zypper) unchecked(path string) bool {
+	for _, feed := range f.d.conf.Feeds {
+		if feed.Scope == "" && feed.value("gpgcheck") == "0" && strings.HasPrefix(path, f.d.path(packageDir+"/"+feed.ID)+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+var goodSignature = regexp.MustCompile(`(?m)Signature, key ID [0-9a-f]+: OK$`)
+
+// wrong gives the lines of rpm -Kv that are not good.
+func wrong(out string) string {
+	var lines []string
+	for l := range strings.Lines(out) {
+		if l = strings.TrimSpace(l); !strings.HasSuffix(l, ": OK") && !strings.HasSuffix(l, ".rpm:") {
+			lines = append(lines, l)
+		}
+	}
+	if len(lines) == 0 {
+		return "it is not signed"
+	}
+	return strings.Join(lines, "; ")
 }
 
 func (f zypper) apply(ctx context.Context, op operation) error {

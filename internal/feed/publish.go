@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync"
 	"time"
 
 	"slipway/internal/distro"
@@ -42,7 +43,14 @@ type Publisher struct {
 	Scopes       []string // the scopes that every index has, even when empty
 	Support      Support  // what the signed pointer says beside the serial
 
+	// Cache is a folder of ours for what the next publish should not find out
+	// again (docs/format/index-state.md); "" keeps nothing. It decides no byte of
+	// the publication, and may be removed at any time.
+	Cache string
+
+	mu      sync.Mutex
 	headers map[string]*rpm.Package // by name in the tree
+	memo    rpmmd.Memo
 }
 
 // Conflicts reports every new package whose file name is already in the pool
@@ -106,7 +114,7 @@ type Edition struct {
 	Release distro.Version
 	At      time.Time
 	Index   []distro.PackageRecord
-	History []distro.PackageRecord
+	History []distro.PackageRecord // in the order of publication: see [Append]
 }
 
 // WriteSnapshot writes the immutable snapshot: metadata by checksum, then each
@@ -116,8 +124,8 @@ func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, err
 	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC()}
 	folder := p.Layout.Snapshot(e.Serial)
 	for _, scope := range Scopes(p.Scopes, e.Index) {
-		in := ofScope(e.Index, scope)
-		repomd, err := p.writeData(ctx, folder+"/"+scope, in, e)
+		in := bySource(e.Index, scope)
+		repomd, err := p.writeIndex(ctx, indexSnapshot, scope, folder+"/"+scope, in, e)
 		if err != nil {
 			return s, err
 		}
@@ -155,10 +163,11 @@ func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
 	var pointers []pointer
 	for _, scope := range Scopes(p.Scopes, e.History) {
 		for _, f := range []struct {
+			kind    indexKind
 			folder  string
-			records []distro.PackageRecord
-		}{{p.Layout.History(scope), ofScope(e.History, scope)}, {p.Layout.Current(scope), ofScope(e.Index, scope)}} {
-			repomd, err := p.writeData(ctx, f.folder, f.records, e)
+			records []*distro.PackageRecord
+		}{{indexHistory, p.Layout.History(scope), ofScope(e.History, scope)}, {indexCurrent, p.Layout.Current(scope), bySource(e.Index, scope)}} {
+			repomd, err := p.writeIndex(ctx, f.kind, scope, f.folder, f.records, e)
 			if err != nil {
 				return err
 			}
@@ -207,37 +216,6 @@ func (p *Publisher) appendAt(ctx context.Context, e Edition) error {
 	at.Entries = append(at.Entries, AtEntry{At: e.At.UTC(), Serial: e.Serial, Release: e.Release})
 	sort.Slice(at.Entries, func(i, j int) bool { return at.Entries[i].Serial < at.Entries[j].Serial })
 	return p.swap(ctx, p.Layout.AtJSON(), distro.CanonicalJSON(at))
-}
-
-// writeData writes the metadata files of one index, named by checksum, and gives
-// the bytes of its repomd.xml.
-func (p *Publisher) writeData(ctx context.Context, folder string, records []distro.PackageRecord, e Edition) ([]byte, error) {
-	up := p.Layout.up(folder)
-	entries := make([]rpmmd.Entry, 0, len(records))
-	for _, r := range records {
-		name := p.Layout.Pool(r.Scope, KeyEpoch, r.File)
-		pkg, err := p.header(ctx, name)
-		if err != nil {
-			return nil, errs.Wrap(err, "index %s", r.NEVRA())
-		}
-		if pkg.HeaderDigest != r.HeaderDigest {
-			return nil, errs.E(errs.Denied, fmt.Sprintf("%s in the pool is not what release statements say: header %s, stated %s", name, pkg.HeaderDigest.Short(), r.HeaderDigest.Short()),
-				errs.Hint("the publication was changed from outside: slipway verify names every such file"))
-		}
-		with := *pkg
-		with.Digest, with.Size = r.Digest, r.Size
-		entries = append(entries, rpmmd.Entry{Package: &with, Href: up + name[len(p.Layout.Series)+1:], FileTime: e.At.Unix()})
-	}
-	md, err := rpmmd.Build(entries, rpmmd.Options{Revision: fmt.Sprint(e.Serial), Timestamp: e.At.Unix()})
-	if err != nil {
-		return nil, errs.Wrap(err, "index of %s", folder)
-	}
-	for _, f := range md.Files {
-		if err := p.Tree.Create(ctx, folder+"/repodata/"+f.Name, bytes.NewReader(f.Data)); err != nil {
-			return nil, errs.Wrap(err, "write metadata")
-		}
-	}
-	return md.Repomd, nil
 }
 
 // createSigned writes the signature first: whoever sees the file finds it signed.
@@ -289,8 +267,15 @@ func (p *Publisher) swap(ctx context.Context, name string, data []byte) error {
 	return errs.Wrap(p.Tree.Swap(ctx, name, data), "switch %s", name)
 }
 
+// maxHeaders bounds what a Publisher remembers of packages: those of a release
+// go into several indexes, a whole pool would fill the memory.
+const maxHeaders = 1000
+
 func (p *Publisher) header(ctx context.Context, name string) (*rpm.Package, error) {
-	if h := p.headers[name]; h != nil {
+	p.mu.Lock()
+	h := p.headers[name]
+	p.mu.Unlock()
+	if h != nil {
 		return h, nil
 	}
 	f, err := p.Tree.Open(ctx, name)
@@ -298,14 +283,18 @@ func (p *Publisher) header(ctx context.Context, name string) (*rpm.Package, erro
 		return nil, err
 	}
 	defer f.Close()
-	h, err := rpm.Read(f, f.Size(), name)
+	h, err = rpm.Read(f, f.Size(), name)
 	if err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.headers == nil {
 		p.headers = map[string]*rpm.Package{}
 	}
-	p.headers[name] = h
+	if len(p.headers) < maxHeaders {
+		p.headers[name] = h
+	}
 	return h, nil
 }
 
@@ -318,14 +307,4 @@ func ReadFile(ctx context.Context, t store.Tree, name string) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(f)
 	return b, errs.Wrap(err, "read %s", name)
-}
-
-func ofScope(l []distro.PackageRecord, scope string) []distro.PackageRecord {
-	var out []distro.PackageRecord
-	for _, r := range l {
-		if r.Scope == scope {
-			out = append(out, r)
-		}
-	}
-	return out
 }

@@ -46,20 +46,32 @@ func Newest(all []distro.PackageRecord) []distro.PackageRecord {
 	return SortRecords(out)
 }
 
-// Union joins record lists; of records with the same file in the same scope the
-// first wins (what is published stays).
+// Union joins record lists, sorted; of records with the same file in the same
+// scope the first wins (what is published stays).
 func Union(lists ...[]distro.PackageRecord) []distro.PackageRecord {
-	seen := map[string]bool{}
-	var out []distro.PackageRecord
+	return SortRecords(Append(lists...))
+}
+
+// Append joins record lists in their order; of records with the same file in the
+// same scope the first stays. What is published later then stands later, as the
+// history index wants it.
+func Append(lists ...[]distro.PackageRecord) []distro.PackageRecord {
+	type key struct{ scope, file string }
+	n := 0
+	for _, l := range lists {
+		n += len(l)
+	}
+	seen := make(map[key]bool, n)
+	out := make([]distro.PackageRecord, 0, n)
 	for _, l := range lists {
 		for _, p := range l {
-			if k := p.Scope + "/" + p.File; !seen[k] {
+			if k := (key{p.Scope, p.File}); !seen[k] {
 				seen[k] = true
 				out = append(out, p)
 			}
 		}
 	}
-	return SortRecords(out)
+	return out
 }
 
 // SortRecords sorts in place by scope, name, version and architecture.

@@ -37,7 +37,7 @@ type Report struct {
 // is returned only when nothing could be read at all.
 func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Public, progress func(done, total int)) (*Report, error) {
 	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: keys, report: &Report{Series: series, Findings: []string{}},
-		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}}
+		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}, said: map[string]map[rpmmd.Fingerprint]string{}}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
@@ -76,13 +76,14 @@ type verifier struct {
 	l       Layout
 	keys    []*sign.Public
 	report  *Report
-	records map[string]distro.PackageRecord // what statements say, by name in the tree
-	stated  map[int]distro.Version          // serials of release statements
-	known   map[int]Snapshot                // snapshots that are signed and reached
-	bytes   map[int][]byte                  // of their snapshot.json
-	lists   map[string][]string             // feed's folder -> names of its packages in the tree
-	pending map[string]bool                 // stated by a release that is not published yet
-	seen    map[string]string               // package's name in the tree -> digest that an index gives
+	records map[string]distro.PackageRecord         // what statements say, by name in the tree
+	stated  map[int]distro.Version                  // serials of release statements
+	known   map[int]Snapshot                        // snapshots that are signed and reached
+	bytes   map[int][]byte                          // of their snapshot.json
+	lists   map[string][]string                     // feed's folder -> names of its packages in the tree
+	pending map[string]bool                         // stated by a release that is not published yet
+	said    map[string]map[rpmmd.Fingerprint]string // package's name in the tree -> what indexes say of it -> the first that does
+	seen    map[string]string                       // package's name in the tree -> digest that an index gives
 }
 
 func (v *verifier) find(format string, args ...any) {
@@ -220,15 +221,30 @@ func (v *verifier) index(folder string) []byte {
 	if repomd == nil {
 		return nil
 	}
-	repo, err := rpmmd.ReadRepo(func(name string) (io.ReadCloser, error) { return v.t.Open(v.ctx, path.Join(folder, name)) })
+	open := func(name string) (io.ReadCloser, error) { return v.t.Open(v.ctx, path.Join(folder, name)) }
+	repo, err := rpmmd.ReadRepo(open)
 	if err != nil {
 		v.find("%s: %v", folder, err)
 		return repomd
 	}
+	said, err := rpmmd.ReadFingerprints(open, repo.Repomd)
+	if err == nil && len(said) != len(repo.Primary) {
+		err = fmt.Errorf("%d packages, %d elements", len(repo.Primary), len(said))
+	}
+	if err != nil {
+		v.find("%s: not as slipway writes it: %v", folder, err)
+		return repomd
+	}
 	var list []string
 	defer func() { v.lists[folder] = list }()
-	for _, p := range repo.Primary {
+	for i, p := range repo.Primary {
 		name := path.Join(folder, p.Href)
+		if v.said[name] == nil {
+			v.said[name] = map[rpmmd.Fingerprint]string{}
+		}
+		if _, ok := v.said[name][said[i]]; !ok {
+			v.said[name][said[i]] = folder
+		}
 		list = append(list, name)
 		digest := p.Checksum.String()
 		if old, ok := v.seen[name]; ok && old != digest {
@@ -271,6 +287,13 @@ func (v *verifier) pkg(name, digest string) {
 		v.find("%s: in an index, but no release states it", name)
 	case r.HeaderDigest != p.HeaderDigest:
 		v.find("%s: header %s, the release statement says %s", name, p.HeaderDigest.Short(), r.HeaderDigest.Short())
+	}
+	p.Digest = got
+	want := rpmmd.FingerprintOf(p)
+	for said, folder := range v.said[name] {
+		if kind := want.Differs(said); kind != "" {
+			v.find("%s: %s.xml does not say of %s what its header says", folder, kind, name)
+		}
 	}
 	header := io.NewSectionReader(f, p.HeaderStart, p.HeaderEnd-p.HeaderStart)
 	if len(p.Signatures) == 0 {

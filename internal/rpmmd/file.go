@@ -41,7 +41,11 @@ func (s segment) writeTo(w io.Writer) (int64, error) {
 		return int64(n), err
 	}
 	var r io.Reader = io.NewSectionReader(s.src, s.off, s.n)
-	if f, ok := s.src.(*os.File); ok {
+	f, ok := s.src.(*os.File)
+	if beneath, is := s.src.(interface{ OSFile() *os.File }); is {
+		f, ok = beneath.OSFile(), true
+	}
+	if ok {
 		if _, err := f.Seek(s.off, io.SeekStart); err != nil {
 			return 0, err
 		}
@@ -54,7 +58,8 @@ func (s segment) writeTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
-// Reader reads the whole file, for a writer that wants to be the one who copies.
+// Reader reads the whole file. The reader has CopyTo as well, for a store that
+// lets the kernel copy.
 func (f *DataFile) Reader() io.Reader {
 	readers := make([]io.Reader, len(f.parts))
 	for i, s := range f.parts {
@@ -64,8 +69,15 @@ func (f *DataFile) Reader() io.Reader {
 			readers[i] = io.NewSectionReader(s.src, s.off, s.n)
 		}
 	}
-	return io.MultiReader(readers...)
+	return fileReader{io.MultiReader(readers...), f}
 }
+
+type fileReader struct {
+	io.Reader
+	f *DataFile
+}
+
+func (r fileReader) CopyTo(w *os.File) (int64, error) { return r.f.WriteTo(w) }
 
 // add appends a window of src, joined with the one before where they touch.
 func (f *DataFile) add(src io.ReaderAt, off, n int64) {

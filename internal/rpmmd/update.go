@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"sync"
 
 	"slipway/internal/errs"
 )
@@ -33,7 +34,14 @@ type Update struct {
 	// NoOpenChecksum leaves open-checksum out of repomd.xml (clients do without).
 	// Without it, a change in the middle costs opening all frames behind.
 	NoOpenChecksum bool
+	// Memo, if not nil, is shared by Updates of indexes that hold the same packages
+	// under other hrefs: what they have in common is compressed once.
+	Memo *Memo
 }
+
+// Memo keeps compressed frames of filelists and other, which no href stands in.
+// The zero value is ready. All that share it have one compression.
+type Memo struct{ frames sync.Map } // sha256 of the open text -> stored
 
 // Unusable is the message of the errs.Conflict that is about [Update.Last].
 const Unusable = "the last index cannot be used"
@@ -340,17 +348,32 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 			break
 		}
 		var err error
-		if m.stored[d], err = w.Compression.pack(m.open[d]); err != nil {
+		if m.stored[d], err = w.pack(d, m.open[d]); err != nil {
 			m.err = append(m.err, errs.E(errs.Internal, "compressing "+doc.kind+".xml", err))
 		}
 	}
 	return m
 }
 
+// pack compresses a frame, or gives what another Update made of the same.
+func (w *writer) pack(doc int, open []byte) ([]byte, error) {
+	if w.Memo == nil || doc == 0 {
+		return w.Compression.pack(open)
+	}
+	key := sha256.Sum256(open)
+	if v, ok := w.Memo.frames.Load(key); ok {
+		return v.([]byte), nil
+	}
+	stored, err := w.Compression.pack(open)
+	if err == nil {
+		w.Memo.frames.Store(key, stored)
+	}
+	return stored, err
+}
+
 // elements gives the packages of a frame of the last index.
 func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 	var out [len(documents)][][]byte
-	end := []byte("</package>\n") // nowhere inside: "<" in text is escaped
 	for d := range documents {
 		stored, err := w.stored(frame, d)
 		if err != nil {
@@ -363,12 +386,12 @@ func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 		}
 		buffers.put(stored)
 		for len(open) > 0 {
-			i := bytes.Index(open, end)
+			i := bytes.Index(open, elementEnd)
 			if i < 0 {
 				return nil, fmt.Errorf("%s: frame %d does not end with a package", w.Last.Records[d].Href, frame)
 			}
-			out[d] = append(out[d], open[:i+len(end)])
-			open = open[i+len(end):]
+			out[d] = append(out[d], open[:i+len(elementEnd)])
+			open = open[i+len(elementEnd):]
 		}
 		if len(out[d]) != len(f.keys) {
 			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out[d]), len(f.keys))

@@ -186,11 +186,22 @@ func newTemp(root string) (*temp, error) {
 	}
 }
 
+// OSFile gives the file beneath: between two of them the kernel copies.
+func (f file) OSFile() *os.File { return f.File }
+
 // fill copies r into the file and makes it durable, with its final mode. path is
-// the final name, for messages.
+// the final name, for messages. A reader that knows better than to be read has
+// CopyTo.
 func (t *temp) fill(ctx context.Context, r io.Reader, mode fs.FileMode, path string) (int64, error) {
-	buf := make([]byte, 256<<10)
 	var n int64
+	if c, ok := r.(interface{ CopyTo(*os.File) (int64, error) }); ok {
+		n, err := c.CopyTo(t.f)
+		if err != nil {
+			return n, fault(err, "write", path)
+		}
+		return n, t.seal(mode, path)
+	}
+	buf := make([]byte, 256<<10)
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return n, errs.Wrap(err, "write %s", path)
@@ -207,10 +218,15 @@ func (t *temp) fill(ctx context.Context, r io.Reader, mode fs.FileMode, path str
 			return n, errs.Wrap(rerr, "write %s", path)
 		}
 	}
+	return n, t.seal(mode, path)
+}
+
+// seal gives the file its mode and makes it durable.
+func (t *temp) seal(mode fs.FileMode, path string) error {
 	if err := t.f.Chmod(mode); err != nil {
-		return n, fault(err, "write", path)
+		return fault(err, "write", path)
 	}
-	return n, fault(t.f.Sync(), "write", path)
+	return fault(t.f.Sync(), "write", path)
 }
 
 // drop removes the temporary name, if it is still there. The lock goes last. What
