@@ -27,7 +27,7 @@ type Rig struct {
 
 var rigs = map[string]Rig{
 	"qemu-x86_64": {Arch: "x86_64", Console: "ttyS0", program: "qemu-system-x86_64", debian: "qemu-system-x86",
-		machine: "q35", cpu: "max", kvm: []string{"q35", "host"}},
+		machine: "q35", cpu: "Nehalem", kvm: []string{"q35", "host"}},
 	"qemu-aarch64": {Arch: "aarch64", Console: "ttyAMA0", program: "qemu-system-aarch64", debian: "qemu-system-arm",
 		machine: "virt", cpu: "cortex-a57", kvm: []string{"virt,gic-version=host", "host"}},
 }
