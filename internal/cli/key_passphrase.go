@@ -86,6 +86,16 @@ func (p *passphrases) key(ctx context.Context, k keyring.Key) ([]byte, error) {
 	return p.open(ctx, string(k.Role), "the "+string(k.Role)+" key "+k.Fingerprint[24:])
 }
 
+// signer answers for the signer. A gpg-agent is only answered with what is at hand:
+// else its own pinentry asks.
+func (p *passphrases) signer(ctx context.Context, k keyring.Key) keyring.Passphrases {
+	out := keyring.Passphrases{File: func() ([]byte, error) { return p.key(ctx, k) }}
+	if b, ok, err := p.given(string(k.Role)); ok || err != nil {
+		out.Agent = func() ([]byte, error) { return b, err }
+	}
+	return out
+}
+
 // choose gives the passphrase of a new key; nil is none, which must be asked for.
 func (p *passphrases) choose(ctx context.Context, role, what string) ([]byte, error) {
 	b, ok, err := p.given(role)

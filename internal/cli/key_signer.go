@@ -32,7 +32,7 @@ func (a *app) signers(ctx context.Context, dir, distribution string, p passphras
 		return signer.Dial(ctx, socket)
 	}
 	if a.Program == "" {
-		l := &signer.Local{Folder: keyring.Folder{Dir: dir}, Distribution: distribution, Clock: a.clock, Passphrase: p.key}
+		l := &signer.Local{Folder: keyring.Folder{Dir: dir}, Distribution: distribution, Clock: a.clock, Passphrases: p.signer}
 		return l, l.Unlock(ctx, roles...)
 	}
 	args := []string{"signer", "serve", "--keys", dir, "--distribution", distribution}
@@ -139,7 +139,7 @@ func (a *app) serveSigner(ctx context.Context, o signerOptions) error {
 		o.dir, o.distribution = dir, def.Distribution
 	}
 	folder := keyring.Folder{Dir: o.dir}
-	s := &signer.Server{Users: o.users, Local: &signer.Local{Folder: folder, Distribution: o.distribution, Clock: a.clock, Passphrase: o.passphrases.key}}
+	s := &signer.Server{Users: o.users, Local: &signer.Local{Folder: folder, Distribution: o.distribution, Clock: a.clock, Passphrases: o.passphrases.signer}}
 	for _, n := range o.roles {
 		r, err := keyring.ParseRole(n)
 		if err != nil {

@@ -374,14 +374,19 @@ func (f Folder) Lost(k Key) error {
 		errs.Hintf("if it is lost for good: slipway key rotate --role %s --lost, and docs/keys.md, A lost key", k.Role))
 }
 
-// Unlock opens a key's private half, wherever it is; passphrase is asked only if it
-// is protected (nil: it must not be). Denied when it is another key than the keyring
-// says.
-func (f Folder) Unlock(ctx context.Context, k Key, passphrase func() ([]byte, error)) (sign.MidstateSigner, error) {
+// Passphrases answer for a protected key.
+type Passphrases struct {
+	File  func() ([]byte, error) // of a key file; nil: it must not be protected
+	Agent func() ([]byte, error) // of a gpg-agent's key; nil: the agent asks with its own pinentry
+}
+
+// Unlock opens a key's private half, wherever it is. Denied when it is another key than
+// the keyring says.
+func (f Folder) Unlock(ctx context.Context, k Key, p Passphrases) (sign.MidstateSigner, error) {
 	var s sign.MidstateSigner
 	switch held := f.Held(k); {
 	case strings.HasPrefix(held, "gpg:"):
-		a, err := sign.OpenAgent(ctx, strings.TrimPrefix(held, "gpg:"), sign.AgentOptions{Passphrase: passphrase})
+		a, err := sign.OpenAgent(ctx, strings.TrimPrefix(held, "gpg:"), sign.AgentOptions{Passphrase: p.Agent})
 		if err != nil {
 			return nil, errs.Wrap(err, "%s key", k.Role)
 		}
@@ -389,7 +394,7 @@ func (f Folder) Unlock(ctx context.Context, k Key, passphrase func() ([]byte, er
 	case held == "":
 		return nil, f.Lost(k)
 	case held == "file":
-		file, err := sign.Unlock(f.PrivatePath(k), passphrase)
+		file, err := sign.Unlock(f.PrivatePath(k), p.File)
 		if err != nil {
 			return nil, errs.Wrap(err, "%s key", k.Role)
 		}

@@ -313,16 +313,16 @@ func TestFolder(t *testing.T) {
 	if f.Held(k.Keys[0]) != "file" || f.Held(k.Keys[2]) != "" {
 		t.Error(f.Held(k.Keys[0]), f.Held(k.Keys[2]))
 	}
-	if _, err := f.Unlock(t.Context(), k.Keys[2], nil); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "the private half of the metadata key metadata-2") || len(errs.Hints(err)) != 2 {
+	if _, err := f.Unlock(t.Context(), k.Keys[2], Passphrases{}); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "the private half of the metadata key metadata-2") || len(errs.Hints(err)) != 2 {
 		t.Error(err)
 	}
-	if s, err := f.Unlock(t.Context(), k.Keys[0], nil); err != nil || s.Fingerprint() != keys()[0].Fingerprint() {
+	if s, err := f.Unlock(t.Context(), k.Keys[0], Passphrases{}); err != nil || s.Fingerprint() != keys()[0].Fingerprint() {
 		t.Error(err)
 	}
 	if err := os.Rename(f.PrivatePath(k.Keys[1]), f.PrivatePath(k.Keys[0])); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Unlock(t.Context(), k.Keys[0], nil); !errs.Is(err, errs.Denied) || !strings.Contains(err.Error(), "is another than the public one") {
+	if _, err := f.Unlock(t.Context(), k.Keys[0], Passphrases{}); !errs.Is(err, errs.Denied) || !strings.Contains(err.Error(), "is another than the public one") {
 		t.Error(err)
 	}
 	if err := os.WriteFile(filepath.Join(f.Dir, "keyring.json"), []byte("{}"), 0o644); err != nil {

@@ -86,9 +86,9 @@ func (c *Client) do(ctx context.Context, r request) (response, error) {
 		return response{}, errs.E(errs.Internal, "ask the signer", err)
 	}
 	var a response
-	if _, err = c.c.Write(append(line, '\n')); err == nil {
-		line, err = c.in.ReadBytes('\n')
-	}
+	// A signer that sends us away says so and is gone, perhaps before it is asked.
+	_, _ = c.c.Write(append(line, '\n'))
+	line, err = c.in.ReadBytes('\n')
 	switch {
 	case ctx.Err() != nil:
 		return a, ctx.Err()

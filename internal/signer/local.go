@@ -22,8 +22,8 @@ type Local struct {
 	Folder       keyring.Folder
 	Distribution string
 	Clock        func() time.Time
-	// Passphrase is asked for a protected key, once each; nil when there is none.
-	Passphrase func(ctx context.Context, k keyring.Key) ([]byte, error)
+	// Passphrases answer for the protected keys, once for each; nil when there are none.
+	Passphrases func(ctx context.Context, k keyring.Key) keyring.Passphrases
 
 	mu      sync.Mutex
 	stamp   string
@@ -102,11 +102,11 @@ func (l *Local) holder(ctx context.Context, k keyring.Key) (sign.MidstateSigner,
 	if h := l.holders[k.Fingerprint]; h != nil {
 		return h, nil
 	}
-	var passphrase func() ([]byte, error)
-	if l.Passphrase != nil {
-		passphrase = func() ([]byte, error) { return l.Passphrase(ctx, k) }
+	var p keyring.Passphrases
+	if l.Passphrases != nil {
+		p = l.Passphrases(ctx, k)
 	}
-	h, err := l.Folder.Unlock(ctx, k, passphrase)
+	h, err := l.Folder.Unlock(ctx, k, p)
 	if err != nil {
 		return nil, err
 	}

@@ -480,7 +480,9 @@ func TestPassphraseIsAskedOnce(t *testing.T) {
 	}
 	asked := 0
 	l := local(f.Dir)
-	l.Passphrase = func(context.Context, keyring.Key) ([]byte, error) { asked++; return []byte("secret"), nil }
+	l.Passphrases = func(context.Context, keyring.Key) keyring.Passphrases {
+		return keyring.Passphrases{File: func() ([]byte, error) { asked++; return []byte("secret"), nil }}
+	}
 	c := serve(t, &Server{Local: l})
 	s := role(t, c, keyring.Package)
 	for range 3 {
