@@ -1,7 +1,7 @@
 // Benchtool measures Slipway beside the tools that people use for the same job,
 // for scripts/bench. `make bench` runs it; docs/benchmarks.md holds the result.
 //
-//	benchtool metadata|signing|headers|start|cycle [-n PACKAGES] [-runs 3] [-slipway FILE]
+//	benchtool metadata|index|publish|growth|signing|headers|start|cycle [-n PACKAGES] [-runs 3] [-slipway FILE]
 //
 // Each of these prints one section of Markdown. What is measured is the CPU time,
 // user and system, of a whole process tree, see measure; ours and the peer take
@@ -37,6 +37,9 @@ var sections = map[string]struct {
 	"metadata": {2000, (*bench).metadata},
 	"signing":  {1000, (*bench).signing},
 	"headers":  {2000, (*bench).headers},
+	"index":    {10000, (*bench).index},
+	"publish":  {50000, (*bench).publish},
+	"growth":   {5000, (*bench).growth},
 	"start":    {0, (*bench).start},
 	"cycle":    {0, (*bench).cycle},
 }
@@ -53,7 +56,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("name a section: metadata, signing, headers, start or cycle")
+		return fmt.Errorf("name a section: metadata, index, publish, growth, signing, headers, start or cycle")
 	}
 	if do := work[args[0]]; do != nil {
 		return do(ctx, args[1:])

@@ -27,7 +27,8 @@ type job struct {
 // result is what the runs of a job cost, sorted.
 type result struct {
 	job
-	cpu []time.Duration
+	cpu    []time.Duration
+	memory int64 // the largest resident set of one process, bytes
 }
 
 func (r result) median() time.Duration { return r.cpu[len(r.cpu)/2] }
@@ -41,11 +42,11 @@ func compare(ctx context.Context, runs int, jobs ...job) ([]result, error) {
 	out := make([]result, len(jobs))
 	for range runs {
 		for i, j := range jobs {
-			cpu, err := measure(ctx, j)
+			cpu, memory, err := measureAll(ctx, j)
 			if err != nil {
 				return nil, err
 			}
-			out[i].job, out[i].cpu = j, append(out[i].cpu, cpu)
+			out[i].job, out[i].cpu, out[i].memory = j, append(out[i].cpu, cpu), max(out[i].memory, memory)
 		}
 	}
 	for i := range out {
@@ -59,9 +60,15 @@ func compare(ctx context.Context, runs int, jobs ...job) ([]result, error) {
 // for, and those that it left behind (gpg-agent, what a sandbox detached) are
 // waited for here, see becomeReaper.
 func measure(ctx context.Context, j job) (time.Duration, error) {
+	cpu, _, err := measureAll(ctx, j)
+	return cpu, err
+}
+
+// measureAll gives the largest resident set of the program's own process, too.
+func measureAll(ctx context.Context, j job) (time.Duration, int64, error) {
 	if j.prepare != nil {
 		if err := j.prepare(); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	cmd := exec.CommandContext(ctx, j.args[0], j.args[1:]...)
@@ -72,15 +79,16 @@ func measure(ctx context.Context, j job) (time.Duration, error) {
 	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		last := out.Bytes()[max(0, out.Len()-1000):]
-		return 0, fmt.Errorf("%s: %w\n%s", strings.Join(j.args[:min(len(j.args), 8)], " "), err, last)
+		return 0, 0, fmt.Errorf("%s: %w\n%s", strings.Join(j.args[:min(len(j.args), 8)], " "), err, last)
 	}
 	if j.finish != nil {
 		if err := j.finish(ctx); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	left, err := reap(j.name)
-	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + left, err
+	memory := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + left, memory, err
 }
 
 // becomeReaper makes this process the parent of every descendant whose own

@@ -34,7 +34,7 @@ func makeRange(dir string, from, to, body int) error {
 	for w := range workers {
 		go func() {
 			for i := from + w; i < to; i += workers {
-				if err := makePackage(dir, i, body); err != nil {
+				if err := makePackage(dir, i, version, body); err != nil {
 					done <- fmt.Errorf("make package %d: %w", i, err)
 					return
 				}
@@ -49,8 +49,8 @@ func makeRange(dir string, from, to, body int) error {
 	return err
 }
 
-func makePackage(dir string, i, body int) error {
-	name := fmt.Sprintf("package-%05d", i)
+func makePackage(dir string, i int, version string, body int) error {
+	name := fmt.Sprintf("package-%06d", i)
 	random := rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), byte(i >> 16)})
 	p, err := rpmpack.NewRPM(rpmpack.RPMMetaData{
 		Name: name, Version: version, Release: release, Arch: arch, Summary: "Package number " + fmt.Sprint(i),
@@ -73,7 +73,7 @@ func makePackage(dir string, i, body int) error {
 	for j := range 20 {
 		requires := fmt.Sprintf("lib%d.so.%d()(64bit)", (i*7+j*31)%700, j%4)
 		if j%4 == 0 {
-			requires = fmt.Sprintf("package-%05d >= 1.%d", (i*13+j)%5000, j)
+			requires = fmt.Sprintf("package-%06d >= 1.%d", (i*13+j)%5000, j)
 		}
 		if err := p.Requires.Set(requires); err != nil {
 			return err
@@ -91,7 +91,7 @@ func makePackage(dir string, i, body int) error {
 	p.AddCustomTag(1081, rpmpack.EntryStringSlice(authors))
 	p.AddCustomTag(1082, rpmpack.EntryStringSlice(texts))
 
-	f, err := os.Create(filepath.Join(dir, packageName(i)))
+	f, err := os.Create(filepath.Join(dir, fileName(i, version)))
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,10 @@ func makePackage(dir string, i, body int) error {
 const version, release, arch = "1.2.3", "4", "x86_64"
 
 // packageName is the file name of package i.
-func packageName(i int) string {
-	return fmt.Sprintf("package-%05d-%s-%s.%s.rpm", i, version, release, arch)
+func packageName(i int) string { return fileName(i, version) }
+
+func fileName(i int, version string) string {
+	return fmt.Sprintf("package-%06d-%s-%s.%s.rpm", i, version, release, arch)
 }
 
 // packagesOf gives the packages of a folder, sorted.

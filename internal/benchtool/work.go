@@ -17,10 +17,11 @@ import (
 
 // work is what is measured of ours, each in a process of its own.
 var work = map[string]func(context.Context, []string) error{
-	"do-index": doIndex, // FOLDER zstd|gzip
-	"do-sign":  doSign,  // KEY FOLDER OUT
-	"do-read":  doRead,  // FOLDER
-	"make":     doMake,  // FOLDER FROM TO: not measured, for trying things out
+	"do-index":   doIndex,   // FOLDER zstd|gzip
+	"do-sign":    doSign,    // KEY FOLDER OUT
+	"do-read":    doRead,    // FOLDER
+	"do-publish": doPublish, // WORLD INDEX SERIAL
+	"make":       doMake,    // FOLDER FROM TO: not measured, for trying things out
 }
 
 // doMake writes small packages into a folder.

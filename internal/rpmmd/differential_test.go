@@ -2,6 +2,7 @@ package rpmmd
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -16,57 +17,113 @@ import (
 )
 
 // TestAgainstCreaterepo compares our metadata with createrepo_c's, element by
-// element, without our reader in between; then reads both with our reader.
+// element, without our reader in between; then reads both with our reader. Ours
+// grows in steps, so that packages pass through frames of older indexes.
+//
+// Debian's createrepo_c is one peer; SLIPWAY_TEST_CREATEREPO_C names another one,
+// a 1.x as Yocto ships it. SLIPWAY_TEST=full makes 10,000 packages.
 func TestAgainstCreaterepo(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name, compression string
-		fill              func(*testing.T, string)
-	}{
-		{"rpmbuild", "xz", realPackages},
-		{"generated", "gz", func(t *testing.T, dir string) { generatedPackages(t, dir, 300) }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			tt.fill(t, dir)
-			createrepo(t, dir, tt.compression)
-			entries := readEntries(t, dir)
-			oldPre(t, entries)
-			md, err := Build(entries, options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			theirs, err := ReadRepo(folder(dir))
-			if err != nil {
-				t.Fatalf("reading createrepo_c's metadata: %v", err)
-			}
-			ours, err := ReadRepo(opener(filesOf(md)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			readsBack(t, entries, ours)
-			readsBack(t, entries, theirs)
-			for _, kind := range []string{"primary", "filelists", "other"} {
-				rec, _ := theirs.Repomd.Record(kind)
-				data, err := os.ReadFile(filepath.Join(dir, rec.Href))
+	generated := 300
+	if os.Getenv("SLIPWAY_TEST") == "full" {
+		generated = 10_000
+	}
+	for _, peer := range []string{"createrepo_c", os.Getenv("SLIPWAY_TEST_CREATEREPO_C")} {
+		for _, tt := range []struct {
+			name, compression string
+			fill              func(*testing.T, string)
+		}{
+			{"rpmbuild", "xz", realPackages},
+			{"generated", "gz", func(t *testing.T, dir string) { generatedPackages(t, dir, generated) }},
+		} {
+			t.Run(tt.name+" "+map[bool]string{true: "1.x", false: "Debian"}[peer != "createrepo_c"], func(t *testing.T) {
+				t.Parallel()
+				if peer == "" {
+					t.Skip("SLIPWAY_TEST_CREATEREPO_C names no createrepo_c 1.x: build one from its source")
+				}
+				dir := t.TempDir()
+				tt.fill(t, dir)
+				createrepo(t, peer, dir, tt.compression)
+				entries := readEntries(t, dir)
+				oldPre(t, peer, entries)
+				files := grown(t, entries)
+				theirs, err := ReadRepo(folder(dir))
+				if err != nil {
+					t.Fatalf("reading createrepo_c's metadata: %v", err)
+				}
+				ours, err := ReadRepo(opener(files))
 				if err != nil {
 					t.Fatal(err)
 				}
-				want := elements(t, data)
-				rec, _ = ours.Repomd.Record(kind)
-				got := elements(t, filesOf(md)[rec.Href])
-				if len(got) != len(entries) || len(want) != len(entries) {
-					t.Errorf("%s: %d packages, createrepo_c has %d, there are %d", kind, len(got), len(want), len(entries))
-				}
-				for key := range want {
-					if diff := cmp.Diff(want[key], got[key]); diff != "" {
-						t.Errorf("%s, package %s (- createrepo_c, + ours):\n%s", kind, key, diff)
+				readsBack(t, entries, ours)
+				readsBack(t, entries, theirs)
+				for _, kind := range []string{"primary", "filelists", "other"} {
+					rec, _ := theirs.Repomd.Record(kind)
+					data, err := os.ReadFile(filepath.Join(dir, rec.Href))
+					if err != nil {
+						t.Fatal(err)
 					}
+					want := elements(t, data)
+					rec, _ = ours.Repomd.Record(kind)
+					got := elements(t, files[rec.Href])
+					if len(got) != len(entries) || len(want) != len(entries) {
+						t.Errorf("%s: %d packages, createrepo_c has %d, there are %d", kind, len(got), len(want), len(entries))
+					}
+					fields := 0
+					for key := range want {
+						fields += len(want[key])
+						if diff := cmp.Diff(want[key], got[key]); diff != "" {
+							t.Errorf("%s, package %s (- createrepo_c, + ours):\n%s", kind, key, diff)
+						}
+					}
+					t.Logf("%s: %d packages, %d elements and texts compared", kind, len(want), fields)
+				}
+			})
+		}
+	}
+}
+
+// grown makes the index of the entries in three steps, each from the one before:
+// some, others, all.
+func grown(t *testing.T, entries []Entry) map[string][]byte {
+	t.Helper()
+	byHref := map[string]Entry{}
+	for _, e := range entries {
+		byHref[e.Href] = e
+	}
+	dir := t.TempDir()
+	var last *State
+	var files map[string][]byte
+	for step := range 3 {
+		open := func(name string) (io.ReaderAt, error) {
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			return bytes.NewReader(data), err
+		}
+		u := Update{Options: options, Last: last, Open: open, Load: func(_ context.Context, it Item) (Entry, error) { return byHref[it.Href], nil }}
+		x, err := u.Do(t.Context(), func(yield func(Item) bool) {
+			for i, e := range entries {
+				if (step == 2 || i%7 != step && i%50 < 45) && !yield(Item{ID: string(e.Package.Digest), Href: e.Href, Cut: e.Package.Name}) {
+					return
 				}
 			}
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = map[string][]byte{"repodata/repomd.xml": x.Repomd}
+		for _, f := range x.Files {
+			data, err := io.ReadAll(f.Reader())
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[f.Href] = data
+			if err := os.WriteFile(filepath.Join(dir, f.Name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last = x.State
 	}
+	return files
 }
 
 // readsBack compares what the reader gives with the packages.
@@ -110,17 +167,17 @@ func folder(dir string) func(string) (io.ReadCloser, error) {
 	return func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }
 }
 
-// createrepo runs the real one over dir; compression is gz or xz.
-func createrepo(t *testing.T, dir, compression string) {
+// createrepo runs a real one over dir; compression is gz or xz.
+func createrepo(t *testing.T, program, dir, compression string) {
 	t.Helper()
-	run(t, nil, tool(t, "createrepo_c", "createrepo-c"), "--no-database", "--general-compress-type="+compression, "--quiet", dir)
+	run(t, nil, tool(t, program, "createrepo-c"), "--no-database", "--general-compress-type="+compression, "--quiet", dir)
 }
 
 // oldPre makes up for createrepo_c before 1.0, which sets no pre="1" for
 // requirements of %pretrans and %posttrans.
-func oldPre(t *testing.T, entries []Entry) {
+func oldPre(t *testing.T, program string, entries []Entry) {
 	t.Helper()
-	if !strings.Contains(run(t, nil, "createrepo_c", "--version"), "Version: 0.") {
+	if !strings.Contains(run(t, nil, program, "--version"), "Version: 0.") {
 		return
 	}
 	for _, e := range entries {

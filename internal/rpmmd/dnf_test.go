@@ -18,9 +18,9 @@ func TestDnfAnswersTheSame(t *testing.T) {
 	theirs, zst, gz := t.TempDir(), t.TempDir(), t.TempDir()
 	realPackages(t, theirs)
 	generatedPackages(t, theirs, 60)
-	createrepo(t, theirs, "gz")
+	createrepo(t, "createrepo_c", theirs, "gz")
 	entries := readEntries(t, theirs)
-	oldPre(t, entries)
+	oldPre(t, "createrepo_c", entries)
 	for dir, compression := range map[string]Compression{zst: Zstd, gz: Gzip} {
 		opts := options
 		opts.Compression = compression

@@ -122,8 +122,8 @@ func TestUpdateGivesWhatAllFromNothingGives(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(3, 4))
 			x := newIndex(t)
-			names := list(0, 1500)
-			next := 1500
+			names := list(0, 1000)
+			next := 1000
 			for step := range 12 {
 				was := map[string]bool{}
 				if step > 0 {
