@@ -5,12 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"slipway/internal/cli"
 	"slipway/internal/crashtest"
+	"slipway/internal/store/s3/s3test"
 )
 
 func slipway(args ...string) int {
@@ -59,6 +61,6 @@ func TestScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(home, "gitconfig"), []byte("[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"), 0o644)
 		},
-		Cmds: scriptCommands(templates),
+		Cmds: scriptCommands(templates, sync.OnceValue(func() *s3test.Server { return s3test.Start(t) })),
 	})
 }

@@ -20,6 +20,7 @@ import (
 
 	"slipway/internal/cli"
 	"slipway/internal/store"
+	"slipway/internal/store/s3/s3test"
 )
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
@@ -30,14 +31,24 @@ type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 //	minnow [ready|released] DIR   make a workspace of the smallest distribution: committed; with candidate 1.1-c1 ready; with release 1.1 published
 //	json PATH PATTERN             the last stdout is one JSON value, and its value at PATH (a.0.b) fits the pattern
 //	hold LOCK COMMAND             take a lock of a workspace, as COMMAND would; letgo LOCK gives it back
+//	objectstore                   run an S3 server, with the bucket feeds: S3_ENDPOINT, its folder S3_ROOT, and credentials for it
 //	until COMMAND...              run a command again and again until it succeeds
 //
 // In their environment, BIN is the folder of slipway, and MOUNTS are unshare's
 // flags for mounts that nobody else sees.
-func scriptCommands(templates *templates) map[string]scriptCommand {
+func scriptCommands(templates *templates, server func() *s3test.Server) map[string]scriptCommand {
 	return map[string]scriptCommand{
 		"exitcode": exitcode, "json": jsonValue, "until": until, "minnow": templates.minnow,
 		"hold": hold, "letgo": letgo,
+		"objectstore": func(ts *testscript.TestScript, _ bool, _ []string) {
+			s := server()
+			ts.Setenv("S3_ENDPOINT", s.Endpoint)
+			ts.Setenv("S3_ROOT", s.Root)
+			ts.Setenv("AWS_REGION", s3test.Region)
+			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+				ts.Setenv(name, s3test.Getenv(name))
+			}
+		},
 	}
 }
 

@@ -255,6 +255,9 @@ func (a *app) publishCmd() *cobra.Command {
 					return err
 				}
 				r, err := w.Publish(ctx, v)
+				if err == nil {
+					err = a.copyOut(ctx, w)
+				}
 				if err != nil {
 					return err
 				}
@@ -289,6 +292,9 @@ func (a *app) runCmd() *cobra.Command {
 					return err
 				}
 				r, err := w.Publish(ctx, b.Version)
+				if err == nil {
+					err = a.copyOut(ctx, w)
+				}
 				if err != nil {
 					return err
 				}

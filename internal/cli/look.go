@@ -183,7 +183,7 @@ from /etc/dnf/vars.`,
 				})
 			})
 		}}
-	return group("feed", "the feeds: repofile, list, index", "  slipway feed list\n  slipway feed repofile\n  slipway feed index ./packages", repofile, list, a.feedIndexCmd())
+	return group("feed", "the feeds: repofile, list, index, export", "  slipway feed list\n  slipway feed repofile\n  slipway feed index ./packages", repofile, list, a.feedIndexCmd(), a.feedExportCmd())
 }
 
 func (a *app) verifyCmd() *cobra.Command {

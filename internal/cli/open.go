@@ -73,7 +73,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 			return err
 		}
 		defer w.State.Close()
-		if w.Blobs, err = store.OpenBlobs(settings.StoreDir()); err != nil {
+		if w.Blobs, err = openBlobs(ctx, settings, write); err != nil {
 			return err
 		}
 		if w.Tree, err = store.OpenTree(settings.PublicationDir()); err != nil {
@@ -84,7 +84,10 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 			return err
 		}
 		defer w.State.Close()
-		w.Blobs, w.Tree = store.ReadBlobs(settings.StoreDir()), store.ReadTree(settings.PublicationDir())
+		if w.Blobs, err = openBlobs(ctx, settings, read); err != nil {
+			return err
+		}
+		w.Tree = store.ReadTree(settings.PublicationDir())
 	}
 	w.Builder = func(n cycle.Numbers) (cycle.Builder, error) {
 		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir}, Numbers: n}), nil

@@ -87,8 +87,8 @@ type Bucket struct {
 	parts partsProbe
 }
 
-// Read gives a place in a store for reading; nothing is asked of the store yet.
-// Missing credentials are errs.Denied.
+// Read gives a place in a store for reading; nothing is asked of the store yet,
+// and credentials are not looked for.
 func Read(at Location, o Options) (*Bucket, error) {
 	if o.Getenv == nil {
 		o.Getenv = getenv
@@ -99,10 +99,6 @@ func Read(at Location, o Options) (*Bucket, error) {
 	if o.Pause == 0 {
 		o.Pause = 10 * time.Second
 	}
-	creds, err := credentials(o.Getenv)
-	if err != nil {
-		return nil, errs.Wrap(err, "%s", at)
-	}
 	b := &Bucket{at: at, o: o, endpoint: "Amazon S3", region: o.Region}
 	for _, r := range []string{o.Getenv("AWS_REGION"), o.Getenv("AWS_DEFAULT_REGION"), "us-east-1"} {
 		if b.region == "" {
@@ -111,7 +107,7 @@ func Read(at Location, o Options) (*Bucket, error) {
 	}
 	options := s3.Options{
 		Region:      b.region,
-		Credentials: aws.NewCredentialsCache(creds),
+		Credentials: credentials(o.Getenv),
 		HTTPClient:  &http.Client{Transport: shared},
 		Retryer: retry.NewStandard(func(r *retry.StandardOptions) {
 			r.MaxAttempts, r.MaxBackoff = o.Attempts, o.Pause

@@ -16,10 +16,13 @@ import (
 func getenv(name string) string { return os.Getenv(name) }
 
 // credentials finds the key pair where Amazon's tools look first: the environment,
-// then the shared credentials file.
-func credentials(getenv func(string) string) (aws.CredentialsProvider, error) {
-	c := aws.Credentials{AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"), Source: "environment"}
-	if c.AccessKeyID == "" || c.SecretAccessKey == "" {
+// then the shared credentials file. Without one, requests are errs.Denied.
+func credentials(getenv func(string) string) aws.CredentialsProvider {
+	return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		c := aws.Credentials{AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN"), Source: "environment"}
+		if c.AccessKeyID != "" && c.SecretAccessKey != "" {
+			return c, nil
+		}
 		path := getenv("AWS_SHARED_CREDENTIALS_FILE")
 		if path == "" {
 			path = filepath.Join(getenv("HOME"), ".aws", "credentials")
@@ -28,12 +31,8 @@ func credentials(getenv func(string) string) (aws.CredentialsProvider, error) {
 		if profile == "" {
 			profile = "default"
 		}
-		var err error
-		if c, err = fromFile(path, profile); err != nil {
-			return nil, err
-		}
-	}
-	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c, nil }), nil
+		return fromFile(path, profile)
+	}))
 }
 
 const setThem errs.Hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to ~/.aws/credentials; for roles and single sign-on: eval \"$(aws configure export-credentials --format env)\""

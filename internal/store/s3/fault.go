@@ -64,6 +64,10 @@ func (b *Bucket) fault(err error, op, name string) error {
 		}
 		return errs.E(kind, msg+why, hint, short(err))
 	}
+	var ours *errs.Error // no credentials, for one
+	if errors.As(err, &ours) {
+		return errs.Wrap(ours, "%s", msg)
+	}
 	bucketURL := "s3://" + b.at.Bucket
 	switch c, st := code(err), status(err); {
 	case c == "NoSuchBucket":
