@@ -26,6 +26,9 @@ func TestUpdatePinAndBack(t *testing.T) {
 		t.Errorf("dry run: %s", out)
 	}
 	b.consistent(1)
+	if out := b.must("update", "--security"); !strings.Contains(out, "nothing to do") { // no advisory names anything
+		t.Errorf("security: %s", out)
+	}
 	if out := b.must("update"); !strings.Contains(out, "done: serial 2, release 1.2") {
 		t.Errorf("update: %s", out)
 	}

@@ -14,6 +14,9 @@ func TestUpdateWithZypper(t *testing.T) {
 		t.Errorf("dry run: %s", out)
 	}
 	b.consistent(1)
+	if out := b.must("update", "--security"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("security: %s", out)
+	}
 	b.must("update")
 	b.consistent(2)
 	if out := b.must("update"); !strings.Contains(out, "nothing to do") {
