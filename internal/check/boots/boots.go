@@ -236,6 +236,9 @@ func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (
 	if err := d.ports(ctx, shell); err != nil {
 		return err
 	}
+	if d.n > 1 {
+		return nil // of the same files, which take long to read when emulated
+	}
 	return d.verify(ctx, shell)
 }
 

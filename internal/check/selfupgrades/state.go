@@ -46,9 +46,9 @@ func noReplace(text string) []string {
 	return slices.Compact(all)
 }
 
-// whole asks what must hold after each way: the edits are kept, and rpm -Va finds
-// nothing else. That it found nothing on the release's image, the check boots saw.
-func (d *device) whole(ctx context.Context, way string) error {
+// whole asks what must hold after each way: the edits are kept, and rpm -V finds
+// nothing else in the packages; none means all of them.
+func (d *device) whole(ctx context.Context, way string, packages ...string) error {
 	if err := d.shell.Upload(ctx, editList, 0o600, []byte(strings.Join(d.edited, "\n")+"\n")); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (d *device) whole(ctx context.Context, way string) error {
 			d.find(way+":"+path, "mark the file %config(noreplace), in both versions of the package", "the device's edits in %s are lost", path).Object = path
 		}
 	}
-	lines, err := d.verify(ctx)
+	lines, err := d.verify(ctx, packages)
 	if err != nil {
 		return err
 	}
@@ -73,15 +73,19 @@ func (d *device) whole(ctx context.Context, way string) error {
 		if object == "" {
 			object = v.Problem
 		}
-		d.find(way+":verify:"+object, "", "rpm -Va on the device: %s", v.String()).Object = object
+		d.find(way+":verify:"+object, "", "rpm -V on the device: %s", v.String()).Object = object
 	}
 	return nil
 }
 
-// verify gives what rpm -Va says but for configuration and ghosts, which are the
+// verify gives what rpm -V says but for configuration and ghosts, which are the
 // device's own business.
-func (d *device) verify(ctx context.Context) ([]dnf.Verify, error) {
-	out, err := d.sh(ctx, "/usr/bin/rpm -Va")
+func (d *device) verify(ctx context.Context, packages []string) ([]dnf.Verify, error) {
+	command := "/usr/bin/rpm -Va"
+	if len(packages) > 0 {
+		command = "/usr/bin/rpm -V " + strings.Join(packages, " ")
+	}
+	out, err := d.sh(ctx, command)
 	if err != nil && !errs.Is(err, errs.Failed) {
 		return nil, err
 	}
