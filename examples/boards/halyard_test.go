@@ -17,12 +17,15 @@ import (
 	"slipway/examples"
 	"slipway/internal/debian"
 	"slipway/internal/distro"
+	"slipway/internal/feed"
 	"slipway/internal/rpmbuild"
+	"slipway/internal/sign"
 )
 
 func TestMain(m *testing.M) {
 	for _, t := range [][2]string{{"rpmbuild", "rpm"}, {"bwrap", "bubblewrap"}, {"gcc", "gcc libc6-dev"}, {"aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"},
-		{"busybox", "busybox-static"}, {"cpio", "cpio"}, {"dnf", "dnf"}, {"createrepo_c", "createrepo-c"}} {
+		{"busybox", "busybox-static"}, {"cpio", "cpio"}, {"dnf", "dnf"}, {"createrepo_c", "createrepo-c"},
+		{"mke2fs", "e2fsprogs"}, {"qemu-system-x86_64", "qemu-system-x86"}} {
 		if _, err := exec.LookPath(t[0]); err != nil {
 			fmt.Fprintf(os.Stderr, "these tests start %s: apt-get install %s\n", t[0], t[1])
 			os.Exit(1)
@@ -54,6 +57,8 @@ type workspace struct {
 	builder *rpmbuild.Builder
 	seed    distro.Seed
 	pins    []distro.SourcePin
+	key     *sign.Key                // signs what is published
+	lists   [][]distro.PackageRecord // of each release, kept packages included
 }
 
 func setup(t *testing.T) *workspace {
@@ -62,13 +67,10 @@ func setup(t *testing.T) *workspace {
 	w.builder = rpmbuild.New(rpmbuild.Options{Numbers: &numbers{last: map[distro.NumberKey]int{}}, Arches: arches})
 	w.seed = distro.Seed{Title: "Halyard Linux", Boards: []distro.Board{{Name: "qemux86-64", Arch: "x86_64"}, {Name: "qemuarm64", Arch: "aarch64"}}, Sources: t.TempDir(), FeedConfig: t.TempDir(),
 		Layers: map[string]string{"halyard": filepath.Join(w.dir, "layers/halyard")}}
-	for name, text := range map[string]string{
-		"halyard.repo":                "[halyard-noarch]\nname=Halyard\nbaseurl=$slipway_url/1/$slipway_snapshot/noarch\ngpgcheck=1\nrepo_gpgcheck=1\n",
-		"RPM-GPG-KEY-halyard-package": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n",
-		"vars/slipway_url":            "https://feeds.example.org/halyard\n",
-		"vars/slipway_snapshot":       "current\n",
-	} {
-		write(t, filepath.Join(w.seed.FeedConfig, name), []byte(text))
+	w.key = newKey(t)
+	keys := map[string][]byte{"package": w.key.PublicArmored(), "metadata": w.key.PublicArmored()}
+	for name, data := range feed.Configuration("halyard", "Halyard Linux", "1", "https://feeds.example.org/halyard", deviceScopes, keys) {
+		write(t, filepath.Join(w.seed.FeedConfig, name), data)
 	}
 	return w
 }
@@ -126,10 +128,10 @@ func (w *workspace) build(n int) (fresh, kept []string) {
 	if err := w.builder.Build(w.t.Context(), dir, nil); err != nil {
 		w.t.Fatal(err)
 	}
-	feed := filepath.Join(w.feeds, fmt.Sprint(n))
+	repo := filepath.Join(w.feeds, fmt.Sprint(n))
 	if n > 1 {
-		run(w.t, "cp", "-a", filepath.Join(w.feeds, fmt.Sprint(n-1)), feed)
-	} else if err := os.Mkdir(feed, 0o755); err != nil {
+		run(w.t, "cp", "-a", filepath.Join(w.feeds, fmt.Sprint(n-1)), repo)
+	} else if err := os.Mkdir(repo, 0o755); err != nil {
 		w.t.Fatal(err)
 	}
 	var records []distro.PackageRecord
@@ -149,10 +151,11 @@ func (w *workspace) build(n int) (fresh, kept []string) {
 			continue
 		}
 		fresh = append(fresh, o.Package.Name+"-"+o.Package.EVR()+"."+o.Package.Scope)
-		run(w.t, "cp", o.Path, feed)
+		run(w.t, "cp", o.Path, repo)
 	}
 	w.seed.Packages = records
-	run(w.t, "createrepo_c", "-q", feed)
+	w.lists = append(w.lists, records)
+	run(w.t, "createrepo_c", "-q", repo)
 	sort.Strings(fresh)
 	sort.Strings(kept)
 	return fresh, kept

@@ -197,6 +197,7 @@ func TestHalyardLives(t *testing.T) {
 
 	r.dnf(1, "install", "firstboot")
 	firstBoots(t, r)
+	guests(t, w)
 }
 
 // boots gives the kernel that the machine boots.
