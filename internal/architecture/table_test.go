@@ -31,6 +31,8 @@ var levels = map[string]level{
 	"internal/compose":    adapter,
 	"internal/debian":     adapter,
 	"internal/dnf":        adapter,
+	"internal/prserv/*":   adapter,
+	"internal/prserv":     adapter,
 	"internal/hashserv/*": adapter,
 	"internal/hashserv":   adapter,
 	"internal/asyncrpc":   adapter,
@@ -79,6 +81,9 @@ var peers = []struct{ from, to, why string }{
 	{"internal/hashserv", "internal/asyncrpc", "the protocol below both servers"},
 	{"internal/hashserv", "internal/hashserv/*", "the server is over its database"},
 	{"internal/hashserv/*", "internal/hashserv/litefile", "one SQLite file"},
+	{"internal/prserv", "internal/asyncrpc", "as for hashserv"},
+	{"internal/prserv", "internal/prserv/*", "as for hashserv"},
+	{"internal/prserv/*", "internal/hashserv/litefile", "both databases can lie in one file"},
 	{"internal/keyring", "internal/sign", "the keyring is about OpenPGP keys, and signed with one"},
 	{"internal/signer", "internal/sign", "as above: the process that holds the keys"},
 	{"internal/signer", "internal/keyring", "which key signs for a role is the keyring's answer"},
@@ -119,7 +124,7 @@ var impure = []string{"os", "os/exec", "io/ioutil", "net", "net/http", "syscall"
 // standard library): one package hides each dependency. docs/dependencies.md
 // has a line for each module.
 var owners = map[string][]string{
-	"database/sql":                             {"internal/state", "internal/hashserv/litefile", "internal/hashserv/hashdb"},
+	"database/sql":                             {"internal/state", "internal/hashserv/litefile", "internal/hashserv/hashdb", "internal/prserv/prdb"},
 	"modernc.org/sqlite":                       {"internal/state", "internal/hashserv/litefile"},
 	"github.com/ProtonMail/go-crypto":          {"internal/sign"},
 	"go.yaml.in/yaml/v4":                       {"internal/config", "internal/rpmbuild"}, // rpmbuild: sources.yaml of a layer

@@ -83,6 +83,23 @@ func (c *Conn) More() bool { return c.w.more() }
 // WriteLine queues a line, which must not hold a newline. [Conn.Flush] sends it.
 func (c *Conn) WriteLine(line []byte) error { return c.w.writeLine(line) }
 
+// WriteLines queues lines that each end in a newline.
+func (c *Conn) WriteLines(lines []byte) error {
+	if s, ok := c.w.(*stream); ok {
+		s.out = append(s.out, lines...)
+		if len(s.out) >= largeBuf {
+			return s.flush()
+		}
+		return nil
+	}
+	for line := range bytes.Lines(lines) {
+		if err := c.w.writeLine(line[:len(line)-1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Flush sends what was queued.
 func (c *Conn) Flush() error { return c.w.flush() }
 

@@ -245,3 +245,27 @@ func (f *File) migrate(s Schema) error {
 	}
 	return c.Script(`COMMIT`)
 }
+
+// ReadOnly reports whether the file was opened for reading only.
+func (f *File) ReadOnly() bool { return f.opts.ReadOnly }
+
+// ReadSource runs fn on another SQLite file, in one transaction, without changing it.
+func ReadSource(path string, fn func(*Conn) error) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return errs.Wrap(err, "open %s", path)
+	}
+	if _, err := os.Stat(abs); err != nil {
+		return errs.E(errs.NotFound, "database "+path, err)
+	}
+	c, err := connect(abs, "mode=ro&_pragma=busy_timeout(10000)&_pragma=query_only(1)")
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.Script(`BEGIN`); err != nil {
+		return err
+	}
+	defer c.Script(`ROLLBACK`)
+	return fn(c)
+}
