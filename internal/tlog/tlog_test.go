@@ -431,3 +431,25 @@ func FuzzCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+// TestFormat compares the bytes with the examples of docs/format/tlog.md.
+func TestFormat(t *testing.T) {
+	t.Parallel()
+	s, _ := key(t, 1)
+	dir, tr := publication(t, 2)
+	c := add(t, tr, s, leaves(1, 2)...)
+	doc, err := os.ReadFile("../../docs/format/tlog.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "log/tile/entries/000.p/2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := b[2 : 2+int(b[0])<<8+int(b[1])]
+	for _, want := range []string{string(first), string(c.Note)} {
+		if !bytes.Contains(doc, []byte("\n"+strings.TrimRight(want, "\n")+"\n")) {
+			t.Errorf("docs/format/tlog.md does not show\n%s", want)
+		}
+	}
+}
