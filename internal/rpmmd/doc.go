@@ -10,6 +10,12 @@
 //	p, err := rpm.ReadFile("hello-1-1.noarch.rpm")
 //	md, err := rpmmd.Build([]rpmmd.Entry{{Package: p, Href: "../../pool/rpm/noarch/1/hello-1-1.noarch.rpm"}}, rpmmd.Options{Revision: "17", Timestamp: 1700000000})
 //
+// [Update] is the writer for what grows: it makes the next index from the last
+// one ([State]) and reads only packages that are new. The data files are
+// concatenated zstd frames (or gzip members) of some 256 packages each; a frame
+// whose packages are the same is copied, by the kernel where it can. The bytes
+// are those that Build would give for the same list.
+//
 // Reading: [ReadRepo] opens a repository by name, checks every checksum and size
 // and parses everything; [ReadRepomd], [ReadPrimary], [ReadFilelists] and
 // [ReadOther] read one file each. All of them take bytes from strangers: they
