@@ -261,10 +261,18 @@ func (f dnf) transact(ctx context.Context, args ...string) error {
 		out, err = f.d.run(ctx, true, f.args(args...)...)
 	}
 	if err != nil && ctx.Err() == nil {
-		return failed("dnf "+args[0], out, err)
+		err = failed("dnf "+args[0], out, err)
+		if !strings.Contains(out, "\nRunning transaction\n") { // its test found something
+			err = untouched{err}
+		}
 	}
 	return err
 }
+
+// untouched is an error of a transaction that had not begun.
+type untouched struct{ error }
+
+func (u untouched) Unwrap() error { return u.error }
 
 var notCached = regexp.MustCompile(`Cache-only enabled but no cache|Cannot download|cacheonly|Error downloading packages`)
 

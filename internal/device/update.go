@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -142,8 +143,8 @@ func (d *Device) update(ctx context.Context, o UpdateOptions, s timestamp.Snapsh
 	// From here on an interruption by the user would be a power cut of our own making.
 	ctx = context.WithoutCancel(ctx)
 	if err := f.apply(ctx, op); err != nil {
-		now, qerr := d.installed(ctx)
-		if qerr == nil && slices.Equal(now, j.Before) {
+		var before untouched
+		if now, qerr := d.installed(ctx); errors.As(err, &before) && qerr == nil && slices.Equal(now, j.Before) {
 			u.Changed = false
 			if rerr := d.remove(journalFile); rerr != nil {
 				return rerr

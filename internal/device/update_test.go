@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"slipway/internal/dnf/dnftest"
 	"slipway/internal/errs"
 )
 
@@ -131,4 +132,24 @@ func TestOnlyOneAtATime(t *testing.T) {
 	b.must("check") // reading never waits
 	release()
 	b.must("pin", "1.1")
+}
+
+// What dnf's own test of a transaction finds leaves the device as it was: nothing
+// is there to resume.
+func TestATransactionThatCannotBegin(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	// The same bytes as in libknot-1.0, but not as in 1.1.
+	clash := dnftest.Build(t, "Name: clash\nVersion: 1\nRelease: 1\nBuildArch: noarch\n%install\nmkdir -p %{buildroot}/usr/share/libknot\necho 1.0 0 > %{buildroot}/usr/share/libknot/0\n%files\n/usr/share/libknot/0\n")
+	d := b.open()
+	if out, err := d.rpm(t.Context(), "-i", "--nosignature", clash[0]); err != nil {
+		t.Fatal(out, err)
+	}
+	before := b.packages()
+	if code, out := b.device("update"); code != 1 || !strings.Contains(out, "conflicts with file from package clash") {
+		t.Errorf("%d %s", code, out)
+	}
+	if got := b.packages(); got != before || exists(d.path(journalFile)) {
+		t.Errorf("%s, was %s; or a journal is left", got, before)
+	}
 }

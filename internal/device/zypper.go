@@ -119,10 +119,16 @@ func (f zypper) reinstall(ctx context.Context, nevras []string) error {
 func (f zypper) transact(ctx context.Context, args ...string) error {
 	out, err := f.d.run(ctx, true, f.args(append([]string{"--no-refresh"}, args...)...)...)
 	if err != nil && code(err) < 100 && ctx.Err() == nil {
-		return failed("zypper "+args[0], out, err)
+		err = failed("zypper "+args[0], out, err)
+		if !zypperBegun.MatchString(out) {
+			err = untouched{err}
+		}
+		return err
 	}
 	return nil
 }
+
+var zypperBegun = regexp.MustCompile(`\([0-9]+/[0-9]+\) (Installing|Removing)`)
 
 func (f zypper) repomd(id string) (string, error) {
 	return oneFile(f.d.path(cacheDir), "raw/"+id+"/repodata/repomd.xml", id)
