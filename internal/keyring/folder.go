@@ -182,12 +182,13 @@ func (f Folder) file(name string) ([]byte, error) {
 	return b, nil
 }
 
-// Stamp changes when what [Folder.Load] reads does: names, sizes and times of the files.
+// Stamp changes when what [Folder.Load] reads does: every file of it gets its name by
+// a rename, which the folder's time tells.
 func (f Folder) Stamp() string {
 	var s strings.Builder
-	for _, name := range []string{"keyring.json", "keyring.json.asc", "draft.json", "root.asc", "package.asc", "metadata.asc", "sstate.asc", "log.asc"} {
-		if st, err := os.Stat(f.path(name)); err == nil {
-			fmt.Fprintf(&s, "%s %d %d\n", name, st.Size(), st.ModTime().UnixNano())
+	for _, path := range []string{f.Dir, f.path("keyring.json"), f.path("draft.json")} {
+		if st, err := os.Stat(path); err == nil {
+			fmt.Fprintf(&s, "%d %d ", st.Size(), st.ModTime().UnixNano())
 		}
 	}
 	return s.String()

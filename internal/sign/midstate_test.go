@@ -90,6 +90,19 @@ func TestMidstateForm(t *testing.T) {
 	}
 }
 
+// TestShortIntegers: one signature of 128 has an R or S that begins with a zero byte, which the packet leaves out.
+func TestShortIntegers(t *testing.T) {
+	t.Parallel()
+	k := keys[Ed25519]()
+	trusted := []*Public{public(t, k)}
+	for i := range 1000 {
+		message := strings.Repeat("x", i)
+		if _, err := Verify(trusted, strings.NewReader(message), mustSign(t, k, message, at)); err != nil {
+			t.Errorf("%d bytes: %v", i, err)
+		}
+	}
+}
+
 func TestIntegers(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"": "0000", "00": "0000", "01": "000101", "0001ff": "000901ff", "80": "000880"} {

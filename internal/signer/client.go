@@ -115,6 +115,8 @@ func Start(ctx context.Context, program string, args []string, stderr io.Writer)
 	}
 	socket := filepath.Join(dir, "s")
 	cmd := exec.Command(program, append(append([]string(nil), args...), "--socket", socket, "--child")...)
+	// It answers one request after the other: threads that look for more work cost more than the signatures.
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	var said bytes.Buffer
 	cmd.Stderr = io.MultiWriter(&said, stderr)
 	alive, err := cmd.StdinPipe() // its end tells the child that the parent is gone

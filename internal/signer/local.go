@@ -28,6 +28,7 @@ type Local struct {
 	mu      sync.Mutex
 	stamp   string
 	ring    *keyring.Keyring
+	last    map[keyring.Role]choice        // a publish dates everything alike
 	holders map[string]sign.MidstateSigner // by fingerprint
 	log     *os.File
 }
@@ -49,9 +50,22 @@ func (l *Local) keys(role keyring.Role, at time.Time) ([]keyring.Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.ring, l.stamp = ring, s
+		l.ring, l.stamp, l.last = ring, s, map[keyring.Role]choice{}
 	}
-	return l.ring.Signing(role, at)
+	if c, ok := l.last[role]; ok && c.at.Equal(at) {
+		return c.keys, nil
+	}
+	keys, err := l.ring.Signing(role, at)
+	if err == nil {
+		l.last[role] = choice{at, keys}
+	}
+	return keys, err
+}
+
+// choice is which keys sign at a date.
+type choice struct {
+	at   time.Time
+	keys []keyring.Key
 }
 
 // caller is who asked, for the log.
