@@ -20,9 +20,9 @@ import (
 // acts are the three releases of the demo: each merges the example's next
 // revision and brings it out.
 var acts = []struct{ tag, title string }{
-	{"revision-1", "Release 1: a new distribution"},
+	{"revision-1", "Release 1: a new distribution, for two boards"},
 	{"revision-2", "Release 2: a security fix in the library"},
-	{"revision-3", "Release 3: a feature, and a package split in two"},
+	{"revision-3", "Release 3: a newer kernel, a feature, and a package split in two"},
 }
 
 const demoPerson = "Demo Person"
@@ -319,11 +319,9 @@ What to look at next:
   %[1]s verify              every digest and signature, as a stranger would
   %[1]s serve               serves the feeds on 127.0.0.1:8080
 
-While it serves, in another terminal, as root:
-  %[1]s feed repofile --url http://127.0.0.1:8080 > /tmp/halyard.repo
-  dnf --installroot=/tmp/halyard --setopt=reposdir=/tmp --releasever=1 -y install knotctl
-  chroot /tmp/halyard knotctl
+Start a device, log in as it says, and end it with Ctrl-C:
+  %[3]s boot %[2]s/publication/1/images/qemux86-64/1.3/light-qemux86-64-1.3.img
 
 The publication is plain files in %[2]s/publication; %[2]s/slipway.yaml is the definition.
-`, slipway, a.dir)
+`, slipway, a.dir, os.Args[0])
 }
