@@ -1,6 +1,7 @@
 package device
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,6 +69,42 @@ func TestPowerCutInTheTransaction(t *testing.T) {
 					}
 				}
 			}
+		})
+	}
+}
+
+// dnf dies between two files of a package, at the n-th rename of its transaction:
+// what rpm had unpacked and not yet named is there, too.
+func TestKilledBetweenTwoFiles(t *testing.T) {
+	t.Parallel()
+	sample := []int{37}
+	if os.Getenv("SLIPWAY_TEST") == "full" {
+		sample = []int{1, 2, 5, 10, 15, 20, 25, 30, 37, 45, 50, 60, 65}
+	}
+	for _, n := range sample {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b := newBed(t)
+			b.file("home", "bin/dnf", fmt.Sprintf(`#!/bin/sh
+case "$*" in
+*--cacheonly*) exec strace -f -qq -o "$HOME/calls" -e trace=rename,renameat,renameat2 -e inject=rename,renameat,renameat2:signal=KILL:when=%d /usr/bin/dnf "$@" ;;
+esac
+exec /usr/bin/dnf "$@"
+`, n))
+			b.sh("chmod", "755", filepath.Join(b.home, "bin/dnf"))
+			cmd := b.command("update")
+			cmd.Env = append(cmd.Env, "PATH="+filepath.Join(b.home, "bin")+":"+os.Getenv("PATH"))
+			out, err := cmd.CombinedOutput()
+			calls, rerr := os.ReadFile(filepath.Join(b.home, "calls"))
+			if err == nil || rerr != nil || !strings.Contains(string(calls), "killed by SIGKILL") {
+				t.Fatalf("not killed: %v %v\n%s\n%s", err, rerr, out, calls)
+			}
+			if exists(filepath.Join(b.root, journalFile)) {
+				b.must("resume")
+			} else {
+				b.consistent(1) // it had not begun
+				b.must("update")
+			}
+			b.consistent(2)
 		})
 	}
 }
