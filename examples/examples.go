@@ -5,7 +5,7 @@
 // holds the whole workspace, each further one the files that change. In each,
 // commit.txt says who committed it and when, with fixed dates, what to delete
 // and why. Each test of the whole cycle uses them, so they stay small: all of
-// halyard builds in seconds.
+// halyard-packages builds in seconds.
 package examples
 
 import (
@@ -19,7 +19,7 @@ import (
 	"slipway/internal/errs"
 )
 
-//go:embed all:halyard all:halyard-boards
+//go:embed all:halyard all:halyard-packages
 var files embed.FS
 
 // Revision is one prepared commit.
@@ -34,17 +34,17 @@ type Revision struct {
 }
 
 // Halyard gives the revisions of Halyard Linux, oldest first: the first, a
-// security fix in a library, and a feature with a new package and one split in
-// two.
+// security fix in a library, and a feature with a new package, one split in two
+// and a newer kernel. It has two boards, x86-64 and arm64: kernels, images, a first
+// boot. Its runtime comes from Debian's packages, downloaded.
 func Halyard() ([]Revision, error) { return read(files, "halyard") }
 
-// HalyardBoards is Halyard with two boards, x86-64 and arm64: kernels, images,
-// a first boot. Its runtime comes from Debian's packages, downloaded. The third
-// revision brings a newer kernel, too.
-func HalyardBoards() ([]Revision, error) { return read(files, "halyard-boards") }
+// HalyardPackages is Halyard without boards, kernels and images. Its runtime is
+// that of this machine, so that it needs no download.
+func HalyardPackages() ([]Revision, error) { return read(files, "halyard-packages") }
 
 // Names are those that `slipway init --example` knows.
-var Names = []string{"halyard", "halyard-boards"}
+var Names = []string{"halyard", "halyard-packages"}
 
 // Load gives the revisions of the example of that name.
 func Load(name string) ([]Revision, error) { return read(files, name) }

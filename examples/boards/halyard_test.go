@@ -34,7 +34,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var arches = []string{"x86_64", "aarch64"}
+var (
+	arches = []string{"x86_64", "aarch64"}
+	layers = []distro.LayerPin{{Name: "halyard", Path: "layers/halyard"}, {Name: "halyard-self-update", Path: "layers/halyard-self-update"}}
+)
 
 type numbers struct {
 	mu   sync.Mutex
@@ -66,7 +69,10 @@ func setup(t *testing.T) *workspace {
 	w := &workspace{t: t, dir: t.TempDir(), feeds: t.TempDir()}
 	w.builder = rpmbuild.New(rpmbuild.Options{Numbers: &numbers{last: map[distro.NumberKey]int{}}, Arches: arches})
 	w.seed = distro.Seed{Title: "Halyard Linux", Boards: []distro.Board{{Name: "qemux86-64", Arch: "x86_64"}, {Name: "qemuarm64", Arch: "aarch64"}}, Sources: t.TempDir(), FeedConfig: t.TempDir(),
-		Layers: map[string]string{"halyard": filepath.Join(w.dir, "layers/halyard")}}
+		Layers: map[string]string{}}
+	for _, l := range layers {
+		w.seed.Layers[l.Name] = filepath.Join(w.dir, l.Path)
+	}
 	w.key = newKey(t)
 	keys := map[string][]byte{"package": w.key.PublicArmored(), "metadata": w.key.PublicArmored()}
 	for name, data := range feed.Configuration("halyard", "Halyard Linux", "1", "https://feeds.example.org/halyard", deviceScopes, keys) {
@@ -94,15 +100,18 @@ func (w *workspace) apply(r examples.Revision) {
 	if w.pins != nil {
 		return
 	}
-	sources, err := rpmbuild.ReadSources(w.seed.Layers["halyard"])
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	var wanted []debian.Wanted
-	for _, s := range sources {
-		wanted = append(wanted, debian.Wanted(s))
+	for _, l := range layers {
+		sources, err := rpmbuild.ReadSources(w.seed.Layers[l.Name])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, s := range sources {
+			wanted = append(wanted, debian.Wanted(s))
+		}
 	}
 	var missing []debian.Missing
+	var err error
 	w.pins, missing, err = debian.ResolveFor(w.t.Context(), wanted, debian.Options{Arches: arches}, func(r io.Reader) (distro.Digest, int64, error) {
 		data, err := io.ReadAll(r)
 		sum := sha256.Sum256(data)
@@ -120,7 +129,7 @@ func (w *workspace) build(n int) (fresh, kept []string) {
 	w.t.Helper()
 	w.seed.Version = distro.NewVersion("1", n)
 	w.seed.Build = distro.NewBuildID(w.seed.Version, 1)
-	rev := distro.Revision{Schema: 1, Distribution: "halyard", Series: "1", Layers: []distro.LayerPin{{Name: "halyard", Path: "layers/halyard"}}, Sources: w.pins}
+	rev := distro.Revision{Schema: 1, Distribution: "halyard", Series: "1", Layers: layers, Sources: w.pins}
 	dir := w.t.TempDir()
 	if err := w.builder.Prepare(w.t.Context(), rev, w.seed, dir); err != nil {
 		w.t.Fatal(err)

@@ -101,7 +101,7 @@ func (w *workspace) publish(key *sign.Key) published {
 // image makes an image of the first release, as its file in the layer says.
 func (w *workspace) image(p published, name string) string {
 	w.t.Helper()
-	file, err := config.LoadImage(filepath.Join(w.seed.Layers["halyard"], "images", name+".yaml"))
+	file, err := config.LoadImage(filepath.Join(w.seed.Layers["halyard-self-update"], "images", name+".yaml"))
 	if err != nil {
 		w.t.Fatal(err)
 	}

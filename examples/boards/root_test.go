@@ -101,7 +101,7 @@ func (r *root) verify() string {
 func (r *root) has(pkg string) string { return r.rpm("-q", "--qf", "%{VERSION}-%{RELEASE}", pkg) }
 
 func TestHalyardLives(t *testing.T) {
-	revisions, err := examples.HalyardBoards()
+	revisions, err := examples.Halyard()
 	if err != nil || len(revisions) != 3 {
 		t.Fatal(len(revisions), err)
 	}

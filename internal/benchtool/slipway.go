@@ -40,7 +40,7 @@ func (b *bench) cycle(ctx context.Context) error {
 		return err
 	}
 	commands := [][]string{
-		{"init", "workspace", "--example", "halyard"},
+		{"init", "workspace", "--example", "halyard-packages"},
 		{"build", "--dir", "workspace"},
 		{"test", "--dir", "workspace"},
 		{"approve", "--dir", "workspace", "1.1-c1", "--by", "Bench"},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ var acts = []struct{ tag, title string }{
 const demoPerson = "Demo Person"
 
 // demoExample is the distribution that the demo shows.
-const demoExample = "halyard-boards"
+const demoExample = "halyard"
 
 func (a *app) demoCmd() *cobra.Command {
 	return &cobra.Command{Use: "demo", Short: "live the whole cycle: three releases of the example distribution", Args: cobra.NoArgs,
@@ -164,11 +165,14 @@ func (a *app) demoRelease(ctx context.Context, w *cycle.Workspace, n int) error 
 			changed = append(changed, p.Name+" "+p.Old+" -> "+p.New)
 		}
 	}
+	// Of several architectures each has its own.
+	slices.Sort(changed)
+	changed = slices.Compact(changed)
 	t := a.talk().Step(fmt.Sprintf("changed since %s", version(w, n-1)))
 	for _, c := range changed {
 		t.Step(c).Done("")
 	}
-	t.Done(fmt.Sprintf("%d packages, %d the same", len(changed), d.Same))
+	t.Done(fmt.Sprintf("%d packages, %d the same", len(d.Packages), d.Same))
 	return nil
 }
 

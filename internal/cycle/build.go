@@ -191,11 +191,16 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.St
 		}},
 		{Name: "build", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step(fmt.Sprintf("build %s for %s", b.ID, b.Version))
-			total := 0
+			total, kept := 0, 0
 			tasks := map[string]Task{}
 			err := builder.Build(ctx, filepath.Join(dir, "build"), func(e distro.BuildEvent) {
 				total = max(total, e.Total)
 				if e.Task == "" {
+					return
+				}
+				if e.Type == "kept" {
+					kept++
+					t.Progress(e.Done, e.Total, e.Task)
 					return
 				}
 				part := tasks[e.Task]
@@ -212,7 +217,11 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.St
 				t.Progress(e.Done, e.Total, e.Task)
 				beat(e.Task)
 			})
-			return end(t, err, fmt.Sprintf("%d tasks", total))
+			summary := fmt.Sprintf("%d tasks", total)
+			if kept > 0 {
+				summary += fmt.Sprintf(", %d of them kept unbuilt: their inputs are those of the base", kept)
+			}
+			return end(t, err, summary)
 		}},
 		{Name: "collect", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step("collect")

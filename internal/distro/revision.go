@@ -72,7 +72,7 @@ func TaskContent(packages map[string]Digest) Digest { return DigestOf(CanonicalJ
 
 // BuildEvent is what a builder tells while it works.
 type BuildEvent struct {
-	Type  string `json:"type"`            // "plan", "start", "done", "failed", "note"
+	Type  string `json:"type"`            // "plan", "start", "done", "kept" (not built at all), "failed", "note"
 	Task  string `json:"task,omitempty"`  // "libgreet.x86_64"
 	Text  string `json:"text,omitempty"`  // for people
 	Done  int    `json:"done,omitempty"`  // tasks finished

@@ -124,7 +124,9 @@ func (r *run) all(ctx context.Context, tell func(distro.BuildEvent)) error {
 			for _, n := range t.After {
 				needs[n] = r.done[n]
 			}
-			tell(distro.BuildEvent{Type: "start", Task: t.Name, Log: r.log(t)})
+			if r.same[t.Name] == nil {
+				tell(distro.BuildEvent{Type: "start", Task: t.Name, Log: r.log(t)})
+			}
 			go func() {
 				m, again, err := r.task(ctx, t, needs)
 				results <- result{t, m, again, err}
@@ -139,7 +141,9 @@ func (r *run) all(ctx context.Context, tell func(distro.BuildEvent)) error {
 		case res.err == nil:
 			r.done[res.t.Name] = res.m
 			e := distro.BuildEvent{Type: "done", Task: res.t.Name, Text: res.m.says(), Log: r.log(res.t)}
-			if res.again {
+			if r.same[res.t.Name] != nil {
+				e.Type = "kept"
+			} else if res.again {
 				e.Type, e.Text = "note", "was finished before: "+e.Text
 			}
 			tell(e)
