@@ -2,6 +2,7 @@ package asyncrpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -59,8 +60,9 @@ type wire interface {
 	writeLine(line []byte) error
 	flush() error
 	close() error
-	release()     // give the memory back: the reader has ended
-	chunks() bool // messages are cut
+	bye(ctx context.Context) // end in good order, as far as the transport knows one
+	release()                // give the memory back: the reader has ended
+	chunks() bool            // messages are cut
 	peer() string
 	deadline(t time.Time) // for reads; zero: none
 }
@@ -289,6 +291,7 @@ func newStream(c net.Conn, lim Limits, mem *budget) *stream {
 
 func (s *stream) chunks() bool         { return true }
 func (s *stream) close() error         { return s.c.Close() }
+func (s *stream) bye(context.Context)  {}
 func (s *stream) release()             { s.mem.give(s.held); s.held = 0 }
 func (s *stream) deadline(t time.Time) { s.c.SetReadDeadline(t) }
 

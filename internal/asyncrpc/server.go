@@ -214,6 +214,7 @@ func (s *Server) serve(ctx context.Context, w wire) {
 		s.working.Done()
 	}()
 	err := s.talk(ctx, &Conn{w, s.Limits, s.memory})
+	w.bye(ctx)
 	switch {
 	case err == nil, errors.Is(err, io.EOF), ctx.Err() != nil:
 		s.Log.Debug("client left", "client", w.peer())

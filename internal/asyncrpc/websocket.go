@@ -135,6 +135,21 @@ func (w *wsWire) flush() error {
 	return nil
 }
 
+// farewell is how long a client may take to answer the close frame.
+const farewell = 2 * time.Second
+
+func (w *wsWire) bye(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { w.c.Close(websocket.StatusNormalClosure, ""); close(done) }()
+	t := time.NewTimer(farewell)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 func (w *wsWire) close() error {
 	w.end()
 	return w.c.CloseNow()

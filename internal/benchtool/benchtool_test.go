@@ -81,3 +81,20 @@ func TestPackagesAreTheSameEveryTime(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishSection: the generated pool and the check of what was published hold
+// together.
+func TestPublishSection(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{out: &bytes.Buffer{}, self: self, dir: t.TempDir(), n: 200, runs: 2}
+	first, added, same, err := b.world(t.Context(), 400, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.cpu) != 1 || len(added.cpu) != 2 || len(same.cpu) != 2 || added.memory == 0 {
+		t.Errorf("%+v %+v %+v", first, added, same)
+	}
+}

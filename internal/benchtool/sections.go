@@ -104,6 +104,10 @@ func (b *bench) signing(ctx context.Context) error {
 	if err := key.Save(keyFile); err != nil {
 		return err
 	}
+	ring, through := filepath.Join(b.dir, "ring"), filepath.Join(b.dir, "through")
+	if err := keyFolder(ring, key); err != nil {
+		return err
+	}
 	public := filepath.Join(b.dir, "public.asc")
 	if err := os.WriteFile(public, key.PublicArmored(), 0o644); err != nil {
 		return err
@@ -134,6 +138,7 @@ func (b *bench) signing(ctx context.Context) error {
 	}
 	results, err := compare(ctx, b.runs,
 		job{name: "Slipway", args: []string{b.self, "do-sign", keyFile, unsigned, ours}, count: b.n, prepare: func() error { return empty(ours) }},
+		job{name: "Slipway, signer process", args: []string{b.self, "do-sign-process", ring, unsigned, through}, count: b.n, prepare: func() error { return empty(through) }},
 		job{name: "rpmsign", args: args, count: few, finish: endAgent, prepare: func() error {
 			if err := empty(theirs); err != nil {
 				return err
@@ -143,7 +148,7 @@ func (b *bench) signing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{ours, theirs} {
+	for _, dir := range []string{ours, through, theirs} {
 		for i := range few {
 			file := filepath.Join(dir, packageName(i))
 			if out, err := output(ctx, "rpm", "rpmkeys", "--dbpath", db, "-K", file); err != nil || !strings.Contains(out, "signatures OK") {
@@ -151,9 +156,9 @@ func (b *bench) signing(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Fprintf(b.out, "## Signing packages\n\n`rpm.Resign` with a `sign.Key` (Ed25519), which checks header and payload first, beside `rpmsign --addsign` (%s) with the same key in gpg (%s); its agent is counted. %d packages for Slipway, %d for rpmsign, which starts gpg for each; compare the time of one. Afterwards `rpmkeys -K` accepts both.\n",
+	fmt.Fprintf(b.out, "## Signing packages\n\n`rpm.Resign` with a `sign.Key` (Ed25519), which checks header and payload first, alone and with the key in the signer process, which is counted, beside `rpmsign --addsign` (%s) with the same key in gpg (%s); its agent is counted. %d packages for Slipway, %d for rpmsign, which starts gpg for each; compare the time of one. Afterwards `rpmkeys -K` accepts both.\n",
 		version, gpg, b.n, few)
-	b.table("program", results, 1)
+	b.table("program", results, 2)
 	return nil
 }
 

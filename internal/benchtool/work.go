@@ -91,7 +91,7 @@ func doSign(ctx context.Context, args []string) error {
 	return nil
 }
 
-func signFile(ctx context.Context, key *sign.Key, at time.Time, from, to string) error {
+func signFile(ctx context.Context, key sign.Signer, at time.Time, from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

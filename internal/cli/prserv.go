@@ -24,7 +24,7 @@ import (
 const prDatabase = "prserv.sqlite3"
 
 func (a *app) prservCmd() *cobra.Command {
-	return group("prserv", "PR server of BitBake", "  slipway prserv serve --port 8585",
+	return group("prserv", "numbers of packages: the PR server of BitBake", "  slipway prserv serve --port 8585",
 		a.prservServeCmd(), a.prservImportCmd(), a.prservExportCmd(), a.prservBumpCmd(), a.prservStatsCmd())
 }
 

@@ -55,12 +55,13 @@ func (p *Publisher) writeIndex(ctx context.Context, kind indexKind, scope, folde
 		NoOpenChecksum: kind != indexHistory,
 		Memo:           &p.memo,
 	}
-	byHref := func(href string) string { return p.Layout.Series + "/" + strings.TrimPrefix(href, up) }
-	stated := map[string]*distro.PackageRecord{}
+	pool := p.Layout.Pool(scope, KeyEpoch, "")
+	href := up + pool[len(p.Layout.Series)+1:] + "/"
 	items := func(yield func(rpmmd.Item) bool) {
+		var id []byte
 		for _, r := range records {
-			name := p.Layout.Pool(r.Scope, KeyEpoch, r.File)
-			it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: up + name[len(p.Layout.Series)+1:]}
+			id = append(append(id[:0], r.Digest...), r.HeaderDigest...)
+			it := rpmmd.Item{ID: string(id), Href: href + r.File, Ref: r}
 			if kind != indexHistory {
 				it.Cut = r.Name
 			}
@@ -69,19 +70,9 @@ func (p *Publisher) writeIndex(ctx context.Context, kind indexKind, scope, folde
 			}
 		}
 	}
-	find := func(name string) *distro.PackageRecord {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if len(stated) == 0 {
-			for _, r := range records {
-				stated[p.Layout.Pool(r.Scope, KeyEpoch, r.File)] = r
-			}
-		}
-		return stated[name]
-	}
 	u.Load = func(ctx context.Context, it rpmmd.Item) (rpmmd.Entry, error) {
-		name := byHref(it.Href)
-		r := find(name)
+		r := it.Ref.(*distro.PackageRecord)
+		name := p.Layout.Pool(scope, KeyEpoch, r.File)
 		pkg, err := p.header(ctx, name)
 		if err != nil {
 			return rpmmd.Entry{}, errs.Wrap(err, "index %s", r.NEVRA())
@@ -163,7 +154,7 @@ func (p *Publisher) keep(kind indexKind, scope string, s *rpmmd.State, repodata 
 
 // ofScope gives the records of a scope, in their order.
 func ofScope(l []distro.PackageRecord, scope string) []*distro.PackageRecord {
-	var out []*distro.PackageRecord
+	out := make([]*distro.PackageRecord, 0, len(l))
 	for i := range l {
 		if l[i].Scope == scope {
 			out = append(out, &l[i])

@@ -293,23 +293,40 @@ func readPackage(path string, want file, buf []byte) (*rpm.Package, error) {
 	if err := same(); err != nil {
 		return nil, err
 	}
-	p, err := rpm.Read(f, want.size, fmt.Sprintf("%q", path))
+	// One reading serves headers and digest: most headers, and many files, fit.
+	n, err := io.ReadFull(f, buf)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, errs.E(errs.Unavailable, fmt.Sprintf("read %q", path), err)
+	}
+	p, err := rpm.Read(begun{buf[:n], f}, want.size, fmt.Sprintf("%q", path))
 	if err != nil {
 		return nil, err
 	}
 	h := sha256.New()
 	for {
-		n, err := f.Read(buf)
 		h.Write(buf[:n])
-		if err == io.EOF {
+		if n < len(buf) {
 			break
 		}
-		if err != nil {
+		if n, err = io.ReadFull(f, buf); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return nil, errs.E(errs.Unavailable, fmt.Sprintf("read %q", path), err)
 		}
 	}
 	p.Digest = distro.DigestFromSum(h.Sum(nil))
 	return p, same()
+}
+
+// begun is a file whose first bytes were read.
+type begun struct {
+	first []byte
+	f     *os.File
+}
+
+func (b begun) ReadAt(p []byte, off int64) (int, error) {
+	if off >= 0 && off+int64(len(p)) <= int64(len(b.first)) {
+		return copy(p, b.first[off:]), nil
+	}
+	return b.f.ReadAt(p, off)
 }
 
 // foreign gives the records of repomd.xml that are of other tools, and are right

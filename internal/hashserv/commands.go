@@ -52,7 +52,7 @@ func (x *session) get(ctx context.Context, r request) (any, error) {
 	}
 	method, task := a[0], a[1]
 	if full {
-		row, err := x.s.DB.ByTask(ctx, method, task)
+		row, err := x.s.byTask(ctx, method, task)
 		if err == nil && row == nil && x.s.up != nil {
 			row, err = x.s.fetchRow(ctx, "get", map[string]any{"method": method, "taskhash": task, "all": true})
 		}
@@ -62,7 +62,7 @@ func (x *session) get(ctx context.Context, r request) (any, error) {
 		row.Method = method
 		return rowJSON(row, true), nil
 	}
-	uni, err := x.s.DB.Unihash(ctx, method, task)
+	uni, err := x.s.unihash(ctx, method, task)
 	if err == nil && uni == "" && x.s.up != nil {
 		uni, err = x.s.fetchUnihash(ctx, method, task)
 	}
@@ -99,7 +99,7 @@ func (x *session) getOuthash(ctx context.Context, r request) (any, error) {
 
 // outhash gives the oldest row of an output, from the upstream if need be.
 func (x *session) outhash(ctx context.Context, method, out, task string, with bool) (*hashdb.Row, error) {
-	row, err := x.s.DB.ByOutput(ctx, method, out, with)
+	row, err := x.s.byOutput(ctx, method, out, with)
 	if err == nil && row == nil && x.s.up != nil {
 		row, err = x.s.fetchRow(ctx, "get-outhash", map[string]any{"method": method, "outhash": out, "taskhash": task})
 	}
@@ -147,6 +147,11 @@ func (x *session) report(ctx context.Context, r request) (any, error) {
 	if x.user != nil {
 		e.Owner = x.user.Name
 	}
+	if x.s.Base != nil {
+		if err := x.s.inherit(ctx, method, task, out); err != nil {
+			return nil, err
+		}
+	}
 	if x.s.up != nil {
 		if known, err := x.s.DB.Settled(ctx, method, task, out); err != nil {
 			return nil, err
@@ -168,6 +173,13 @@ func (x *session) reportEquiv(ctx context.Context, r request) (any, error) {
 	a, err := r.strs("method", "taskhash")
 	if err != nil {
 		return nil, err
+	}
+	if x.s.Base != nil {
+		if u, err := x.s.Base.Unihash(ctx, a[0], a[1]); err != nil {
+			return nil, err
+		} else if u != "" {
+			offer = u
+		}
 	}
 	uni, err := x.s.DB.Assign(ctx, a[0], a[1], offer)
 	return equivalence{a[1], a[0], uni}, err

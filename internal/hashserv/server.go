@@ -21,6 +21,8 @@ const Protocol = "OEHASHEQUIV"
 type Options struct {
 	DB       *hashdb.DB
 	ReadOnly bool
+	// Base is what a fork began with: read, never written. nil for none.
+	Base *hashdb.DB
 	// Upstream is the address of another server, "" for none.
 	Upstream         string
 	UpstreamDeadline time.Duration // for its answers: 5 s

@@ -65,7 +65,7 @@ func (x *session) stream(ctx context.Context, burst func(out []byte, lines [][]b
 func (x *session) getStream(ctx context.Context, _ request) (any, error) {
 	var misses []int
 	return nil, x.stream(ctx, func(out []byte, lines [][]byte) ([]byte, error) {
-		if err := x.s.DB.Ready(ctx); err != nil {
+		if err := x.s.ready(ctx); err != nil {
 			return out, err
 		}
 		misses = misses[:0]
@@ -76,7 +76,7 @@ func (x *session) getStream(ctx context.Context, _ request) (any, error) {
 			}
 			var known bool
 			var err error
-			if out, known, err = x.s.DB.AppendUnihash(ctx, out, method, task); err != nil {
+			if out, known, err = x.s.appendUnihash(ctx, out, method, task); err != nil {
 				return out, err
 			}
 			if !known {
@@ -118,12 +118,12 @@ func split(l []byte) (method, task []byte, ok bool) {
 func (x *session) existsStream(ctx context.Context, _ request) (any, error) {
 	var misses []int
 	return nil, x.stream(ctx, func(out []byte, lines [][]byte) ([]byte, error) {
-		if err := x.s.DB.Ready(ctx); err != nil {
+		if err := x.s.ready(ctx); err != nil {
 			return out, err
 		}
 		misses = misses[:0]
 		for i, l := range lines {
-			known, err := x.s.DB.Exists(ctx, l)
+			known, err := x.s.exists(ctx, l)
 			if err != nil {
 				return out, err
 			}

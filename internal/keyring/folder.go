@@ -185,13 +185,11 @@ func (f Folder) file(name string) ([]byte, error) {
 // Stamp changes when what [Folder.Load] reads does: every file of it gets its name by
 // a rename, which the folder's time tells.
 func (f Folder) Stamp() string {
-	var s strings.Builder
-	for _, path := range []string{f.Dir, f.path("keyring.json"), f.path("draft.json")} {
-		if st, err := os.Stat(path); err == nil {
-			fmt.Fprintf(&s, "%d %d ", st.Size(), st.ModTime().UnixNano())
-		}
+	st, err := os.Stat(f.Dir)
+	if err != nil {
+		return ""
 	}
-	return s.String()
+	return st.ModTime().String()
 }
 
 // Roots gives the public root keys that are trusted here; none is no error.

@@ -12,7 +12,7 @@
 //
 // [Update] is the writer for what grows: it makes the next index from the last
 // one ([State]) and reads only packages that are new. The data files are
-// concatenated zstd frames (or gzip members) of some 256 packages each; a frame
+// concatenated zstd frames (or gzip members) of some 128 packages each; a frame
 // whose packages are the same is copied, by the kernel where it can. The bytes
 // are those that Build would give for the same list.
 //

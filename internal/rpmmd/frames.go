@@ -18,6 +18,8 @@ type Item struct {
 	// package's name where versions replace each other in place: the frames after
 	// it then stay as they are. "" stands for Href.
 	Cut string
+	// Ref is the caller's, for Load.
+	Ref any
 }
 
 // key is what an index remembers of an item.
@@ -33,9 +35,9 @@ func (it *Item) key(buf []byte) (key, []byte) {
 // same list gives the same bytes from nothing and from any earlier index, and a
 // change moves few ends. Frames hold about minFrame + cutEvery packages.
 const (
-	minFrame = 64
-	cutEvery = 192
-	maxFrame = 640
+	minFrame = 32
+	cutEvery = 96
+	maxFrame = 320
 )
 
 type cutter struct{ n int }

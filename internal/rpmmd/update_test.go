@@ -271,7 +271,7 @@ func TestFramesAreOfBoundedSizeAndDoNotMove(t *testing.T) {
 			t.Errorf("frame %d has %d packages", i, n)
 		}
 	}
-	if len(all) < 150 || len(all) > 260 {
+	if len(all) < 300 || len(all) > 520 {
 		t.Errorf("%d frames of 50,000 packages", len(all))
 	}
 	last := &State{}

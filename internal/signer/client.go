@@ -24,6 +24,7 @@ import (
 type Client struct {
 	mu    sync.Mutex
 	c     *net.UnixConn
+	wire  *wire
 	in    *bufio.Reader
 	close func() error // ends a child; nil for a signer that was there before
 }
@@ -51,7 +52,12 @@ func Dial(ctx context.Context, socket string, users ...int) (*Client, error) {
 		u.Close()
 		return nil, err
 	}
-	return &Client{c: u, in: bufio.NewReaderSize(u, 4096)}, nil
+	w, err := newWire(u)
+	if err != nil {
+		u.Close()
+		return nil, errs.E(errs.Internal, "talk to the signer", err)
+	}
+	return &Client{c: u, wire: w, in: bufio.NewReaderSize(w, 4096)}, nil
 }
 
 // Role gives a signer for a role: with the keys that sign for it at that time, now as
@@ -79,7 +85,7 @@ func (c *Client) do(ctx context.Context, r request) (response, error) {
 		return response{}, err
 	}
 	// A connection that was given up in the middle of an answer is of no more use.
-	stop := context.AfterFunc(ctx, func() { c.c.Close() })
+	stop := context.AfterFunc(ctx, c.wire.hang)
 	defer stop()
 	line, err := json.Marshal(r)
 	if err != nil {
@@ -87,7 +93,7 @@ func (c *Client) do(ctx context.Context, r request) (response, error) {
 	}
 	var a response
 	// A signer that sends us away says so and is gone, perhaps before it is asked.
-	_, _ = c.c.Write(append(line, '\n'))
+	_, _ = c.wire.Write(append(line, '\n'))
 	line, err = c.in.ReadBytes('\n')
 	switch {
 	case ctx.Err() != nil:

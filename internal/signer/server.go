@@ -77,22 +77,26 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		}
 		wg.Go(func() {
 			defer c.Close()
-			defer context.AfterFunc(ctx, func() { c.Close() })()
-			s.converse(ctx, c)
+			w, err := newWire(c)
+			if err != nil {
+				return
+			}
+			defer context.AfterFunc(ctx, w.hang)()
+			s.converse(ctx, c, w)
 			_ = s.Sync() // nobody is left to be told
 		})
 	}
 }
 
 // converse answers one client until it goes.
-func (s *Server) converse(ctx context.Context, c *net.UnixConn) {
-	out := json.NewEncoder(c)
+func (s *Server) converse(ctx context.Context, c *net.UnixConn, w *wire) {
+	out := json.NewEncoder(w)
 	who, err := s.admit(c)
 	if err != nil {
 		_ = out.Encode(failed(err))
 		return
 	}
-	in := bufio.NewScanner(c)
+	in := bufio.NewScanner(w)
 	in.Buffer(make([]byte, 4096), maxLine)
 	for in.Scan() {
 		var r request

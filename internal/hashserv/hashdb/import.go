@@ -69,15 +69,37 @@ func (d *DB) importUsers(ctx context.Context, c *litefile.Conn, query string, n 
 
 func str(v driver.Value) string { s, _ := v.(string); return s }
 
+// All rows of our tables, in the order of their keys.
+const (
+	allUnihashes = `SELECT m.name, u.task, coalesce(u.uni, u.task) FROM unihash u JOIN method m ON m.id = u.method ORDER BY u.method, u.task`
+	allOuthashes = `SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method
+		LEFT JOIN extra e ON e.id = o.extra ORDER BY o.method, o.out, o.created, o.task`
+)
+
+func unihashRow(r []driver.Value) Row {
+	return Row{Method: str(r[0]), Taskhash: text(r[1]), Unihash: text(r[2])}
+}
+
+func outhashRow(r []driver.Value) Row {
+	return Row{Method: str(r[0]), Taskhash: text(r[1]), Outhash: text(r[2]), Created: time.UnixMicro(r[3].(int64)).UTC(), Extra: extraOf(r[4:])}
+}
+
+// All gives every row: first the tasks with a unihash, then the outputs.
+func (d *DB) All(ctx context.Context) (rows []Row, err error) {
+	err = d.f.Snapshot(ctx, func(c *litefile.Conn) error {
+		if err := c.Rows(allUnihashes, nil, func(r []driver.Value) error { rows = append(rows, unihashRow(r)); return nil }); err != nil {
+			return err
+		}
+		return c.Rows(allOuthashes, nil, func(r []driver.Value) error { rows = append(rows, outhashRow(r)); return nil })
+	})
+	return rows, err
+}
+
 func (d *DB) importOurs(ctx context.Context, c *litefile.Conn, n *Imported) error {
-	if err := d.importRows(ctx, c, `SELECT m.name, u.task, coalesce(u.uni, u.task) FROM unihash u JOIN method m ON m.id = u.method`, &n.Unihashes, func(r []driver.Value) Row {
-		return Row{Method: str(r[0]), Taskhash: text(r[1]), Unihash: text(r[2])}
-	}); err != nil {
+	if err := d.importRows(ctx, c, allUnihashes, &n.Unihashes, unihashRow); err != nil {
 		return err
 	}
-	if err := d.importRows(ctx, c, `SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method LEFT JOIN extra e ON e.id = o.extra`, &n.Outhashes, func(r []driver.Value) Row {
-		return Row{Method: str(r[0]), Taskhash: text(r[1]), Outhash: text(r[2]), Created: time.UnixMicro(r[3].(int64)), Extra: extraOf(r[4:])}
-	}); err != nil {
+	if err := d.importRows(ctx, c, allOuthashes, &n.Outhashes, outhashRow); err != nil {
 		return err
 	}
 	return d.importUsers(ctx, c, `SELECT name, token, permissions FROM user`, &n.Users)

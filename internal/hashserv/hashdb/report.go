@@ -42,15 +42,29 @@ func (d *DB) Report(ctx context.Context, method, task, out, offer string, x Extr
 		if uni, ok, err = p.unihash(m, task); err != nil || ok {
 			return err
 		}
-		if uni, ok, err = equivalent(tx.Conn, m, out, task); err != nil {
-			return err
-		}
-		if !ok {
-			uni = offer
-		}
-		return p.insert(m, task, uni)
+		uni, err = p.join(m, task, out, offer)
+		return err
 	})
 	return uni, err
+}
+
+// join adds a row that is not there, with the unihash of the oldest other task
+// with that output, else with the one that is offered: one statement for what
+// most reports do.
+func (p *pending) join(method uint32, task, out, offer string) (uni string, err error) {
+	mark, err := p.currentMark()
+	if err != nil {
+		return "", err
+	}
+	r, err := p.tx.Row(`INSERT INTO unihash SELECT ?1, ?2, nullif(coalesce((`+equivalentSQL+`), ?4), ?2), ?5 RETURNING uni`, int(method), stored(task), stored(out), stored(offer), mark)
+	if err != nil {
+		return "", err
+	}
+	if uni = task; r[0] != nil {
+		uni = text(r[0])
+	}
+	p.came(method, task, uni)
+	return uni, nil
 }
 
 // output adds an output hash, unless there is one.
@@ -82,16 +96,15 @@ func null(s string) any {
 
 // equivalent gives the unihash of the oldest other task with that output.
 func equivalent(c *litefile.Conn, method uint32, out, task string) (string, bool, error) {
-	r, err := c.Row(`SELECT u.uni, u.task FROM outhash o JOIN unihash u ON u.method = o.method AND u.task = o.task
-		WHERE o.method = ? AND o.out = ? AND o.task <> ? ORDER BY o.created LIMIT 1`, int(method), stored(out), stored(task))
+	r, err := c.Row(equivalentSQL, int(method), stored(task), stored(out))
 	if err != nil || r == nil {
 		return "", false, err
 	}
-	if r[0] == nil {
-		return text(r[1]), true, nil
-	}
 	return text(r[0]), true, nil
 }
+
+const equivalentSQL = `SELECT coalesce(u.uni, u.task) FROM outhash o JOIN unihash u ON u.method = o.method AND u.task = o.task
+	WHERE o.method = ?1 AND o.out = ?3 AND o.task <> ?2 ORDER BY o.created LIMIT 1`
 
 // Settled reports whether a report of that task and output would be answered
 // from what is known here, without the unihash that is offered.
@@ -131,31 +144,34 @@ func (d *DB) Assign(ctx context.Context, method, task, offer string) (string, er
 
 // Insert adds rows as another server knows them; what is known here stays.
 func (d *DB) Insert(ctx context.Context, rows ...Row) error {
-	return d.f.Write(ctx, func(tx *litefile.Tx) error {
-		p := d.pend(tx)
-		for _, r := range rows {
-			m, err := p.method(r.Method)
-			if err != nil {
+	return d.f.Write(ctx, func(tx *litefile.Tx) error { return d.InsertIn(tx, rows) })
+}
+
+// InsertIn is Insert in a transaction of the database's file.
+func (d *DB) InsertIn(tx *litefile.Tx, rows []Row) error {
+	p := d.pend(tx)
+	for _, r := range rows {
+		m, err := p.method(r.Method)
+		if err != nil {
+			return err
+		}
+		if r.Outhash != "" {
+			if err := p.output(m, r.Outhash, r.Created.UnixMicro(), r.Taskhash, r.Extra); err != nil {
 				return err
-			}
-			if r.Outhash != "" {
-				if err := p.output(m, r.Outhash, r.Created.UnixMicro(), r.Taskhash, r.Extra); err != nil {
-					return err
-				}
-			}
-			if r.Unihash == "" {
-				continue
-			}
-			if _, ok, err := p.unihash(m, r.Taskhash); err != nil {
-				return err
-			} else if !ok {
-				if err := p.insert(m, r.Taskhash, r.Unihash); err != nil {
-					return err
-				}
 			}
 		}
-		return nil
-	})
+		if r.Unihash == "" {
+			continue
+		}
+		if _, ok, err := p.unihash(m, r.Taskhash); err != nil {
+			return err
+		} else if !ok {
+			if err := p.insert(m, r.Taskhash, r.Unihash); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 const rowColumns = `SELECT o.out, o.created, o.task, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo, u.task, u.uni, k.name FROM outhash o `

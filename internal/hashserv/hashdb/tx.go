@@ -107,13 +107,14 @@ type pending struct {
 	d       *DB
 	tx      *litefile.Tx
 	list    []change
-	known   map[litKey]string // rows that this transaction inserted
+	known   map[rowKey]string // rows that this transaction inserted
 	methods map[string]uint32 // that it made
 	mark    int64             // for new rows
 	marked  bool              // mark has been read
+	drops   bool              // rows went, so that the index is behind
 }
 
-type litKey struct {
+type rowKey struct {
 	method uint32
 	task   string
 }
@@ -121,7 +122,7 @@ type litKey struct {
 // pend gives the pending changes of a transaction, shared by all functions in it.
 func (d *DB) pend(tx *litefile.Tx) *pending {
 	return tx.State(d, func() any {
-		p := &pending{d: d, tx: tx, known: map[litKey]string{}, methods: map[string]uint32{}}
+		p := &pending{d: d, tx: tx, known: map[rowKey]string{}, methods: map[string]uint32{}}
 		tx.Before(p.journal)
 		return p
 	}).(*pending)
@@ -176,10 +177,10 @@ func (p *pending) method(name string) (uint32, error) {
 
 // unihash gives what the transaction sees for a task.
 func (p *pending) unihash(method uint32, task string) (string, bool, error) {
-	if u, ok := p.known[litKey{method, task}]; ok {
+	if u, ok := p.known[rowKey{method, task}]; ok {
 		return u, true, nil
 	}
-	if len(p.list) == 0 || !p.drops() {
+	if !p.drops {
 		if u, ok := p.d.idx.Load().getText(method, task); ok {
 			return u, true, nil
 		}
@@ -190,40 +191,42 @@ func (p *pending) unihash(method uint32, task string) (string, bool, error) {
 	return unihashOf(p.tx.Conn, method, task)
 }
 
-// drops reports whether the transaction has removed rows, so that the index is
-// behind it.
-func (p *pending) drops() bool {
-	for i := range p.list {
-		if p.list[i].drop {
-			return true
+// currentMark is the mark of new rows.
+func (p *pending) currentMark() (int64, error) {
+	if !p.marked {
+		m, err := p.tx.Int(`SELECT max(mark, sweeping) FROM state`)
+		if err != nil {
+			return 0, err
 		}
+		p.mark, p.marked = m, true
 	}
-	return false
+	return p.mark, nil
 }
 
 // insert adds a row that is not there.
 func (p *pending) insert(method uint32, task, uni string) error {
-	if !p.marked {
-		m, err := p.tx.Int(`SELECT max(mark, sweeping) FROM state`)
-		if err != nil {
-			return err
-		}
-		p.mark, p.marked = m, true
+	mark, err := p.currentMark()
+	if err != nil {
+		return err
 	}
 	var u any
 	if uni != task {
 		u = stored(uni)
 	}
-	n, _, err := p.tx.Exec(`INSERT OR IGNORE INTO unihash VALUES (?, ?, ?, ?)`, int(method), stored(task), u, p.mark)
-	if err != nil || n == 0 {
-		return err
+	n, _, err := p.tx.Exec(`INSERT OR IGNORE INTO unihash VALUES (?, ?, ?, ?)`, int(method), stored(task), u, mark)
+	if err == nil && n > 0 {
+		p.came(method, task, uni)
 	}
-	p.known[litKey{method, task}] = uni
+	return err
+}
+
+func (p *pending) came(method uint32, task, uni string) {
+	p.known[rowKey{method, task}] = uni
 	p.list = append(p.list, change{false, method, task, uni})
-	return nil
 }
 
 func (p *pending) dropped(method uint32, task string) {
-	delete(p.known, litKey{method, task})
+	p.drops = true
+	delete(p.known, rowKey{method, task})
 	p.list = append(p.list, change{true, method, task, ""})
 }

@@ -269,3 +269,15 @@ func ReadSource(path string, fn func(*Conn) error) error {
 	defer c.Script(`ROLLBACK`)
 	return fn(c)
 }
+
+// CopyTo writes the file as it is at one moment to a new file. Others go on
+// writing meanwhile.
+func (f *File) CopyTo(path string) error {
+	c, err := connect(f.path, "_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, _, err = c.Exec(`VACUUM INTO ?`, path)
+	return err
+}
