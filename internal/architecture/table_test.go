@@ -65,6 +65,7 @@ var levels = map[string]level{
 
 	"internal/architecture": support,
 	"internal/benchtool":    support,
+	"internal/benchtool/*":  support,
 	"internal/doctest":      support,
 	"internal/crashtest":    support,
 	"scripts":               support,
