@@ -10,20 +10,26 @@ import (
 )
 
 // RepoFile gives the text of the .repo file for a client. With url it names the
-// publication itself; with pin it stays at that release's snapshot.
-func (w *Workspace) RepoFile(ctx context.Context, url string, pin distro.Version) (string, error) {
+// publication itself; with pin, as timestamp.At.Find takes it, it stays at one
+// snapshot.
+func (w *Workspace) RepoFile(ctx context.Context, url, pin string) (string, error) {
 	snapshot := ""
-	if pin != "" {
-		r, err := w.Release(ctx, pin)
+	switch {
+	case pin == "current" || pin == "" && url != "":
+		snapshot = "current"
+	case pin != "":
+		at, err := feed.Moments(ctx, w.Tree, w.Definition.Series.Name)
 		if err != nil {
 			return "", err
 		}
-		if r.Status == distro.Publishing {
-			return "", errs.E(errs.Conflict, fmt.Sprintf("release %s is not published yet", pin), errs.Hintf("slipway publish %s", pin))
+		e, err := at.Find(pin)
+		if err != nil {
+			if r, rerr := w.Release(ctx, distro.Version(pin)); rerr == nil && r.Status == distro.Publishing {
+				return "", errs.E(errs.Conflict, fmt.Sprintf("release %s is not published yet", pin), errs.Hintf("slipway publish %s", pin))
+			}
+			return "", err
 		}
-		snapshot = fmt.Sprintf("snapshots/%d", r.Serial)
-	} else if url != "" {
-		snapshot = "current"
+		snapshot = fmt.Sprintf("snapshots/%d", e.Serial)
 	}
 	public, err := w.Public()
 	if err != nil {

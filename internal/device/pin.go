@@ -9,7 +9,6 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
-	"slipway/internal/timestamp"
 )
 
 // Pinned is what a device was pinned to.
@@ -49,25 +48,15 @@ func (d *Device) Pin(ctx context.Context, what string) (Pinned, error) {
 	if err != nil {
 		return Pinned{}, err
 	}
-	serial, err := find(at, what)
+	e, err := at.Find(what)
 	if err != nil {
 		return Pinned{}, err
 	}
-	s, err := d.snapshot(ctx, serial, "")
+	s, err := d.snapshot(ctx, e.Serial, "")
 	if err != nil {
 		return Pinned{}, err
 	}
-	return Pinned{s.Serial, s.Release, s.At}, d.setSnapshot(fmt.Sprintf("snapshots/%d", serial))
-}
-
-func find(at timestamp.At, what string) (int, error) {
-	if day, err := time.Parse(time.DateOnly, what); err == nil {
-		return at.On(day.AddDate(0, 0, 1).Add(-time.Second))
-	}
-	if t, err := time.Parse(time.RFC3339, what); err == nil {
-		return at.On(t)
-	}
-	return at.Serial(distro.Version(what))
+	return Pinned{s.Serial, s.Release, s.At}, d.setSnapshot(fmt.Sprintf("snapshots/%d", e.Serial))
 }
 
 // Unpin makes the device follow the newest snapshot again. Update goes there.
