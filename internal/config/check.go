@@ -212,8 +212,14 @@ func (d *Definition) checkPublish() {
 		if x == (Exclude{}) && d.doc.values[p] != nil && len(d.doc.values[p].Content) == 0 {
 			d.doc.at(p, "this entry matches nothing", "name a license, license_flags or recipe")
 		}
-		if _, err := path.Match(x.Recipe, ""); err != nil {
-			d.doc.at(p+".recipe", fmt.Sprintf("%q is no pattern", short(x.Recipe)), "a name, in which * stands for any text: vendor-*")
+		for _, f := range []struct{ key, pattern, example string }{{"license", x.License, "LicenseRef-*"}, {"license_flags", x.LicenseFlags, "commercial*"}, {"recipe", x.Recipe, "vendor-*"}} {
+			if _, err := path.Match(f.pattern, ""); err != nil {
+				d.doc.at(p+"."+f.key, fmt.Sprintf("%q is no pattern", short(f.pattern)), "a name, in which * stands for any text: "+f.example)
+			}
+		}
+		// A rule that never matches would let out what it was written to keep in.
+		if x.LicenseFlags != "" && d.Builder.Kind == RPMBuild {
+			d.doc.at(p+".license_flags", "publish.exclude[].license_flags does nothing with builder rpmbuild", "specs have no licence flags: name a license or a recipe")
 		}
 	}
 }

@@ -187,6 +187,15 @@ func (d *Definition) IsPublic(class distro.Class) bool {
 	return slices.Contains(d.Publish.Public, class)
 }
 
+// PublicPolicy gives what the rules of distro need of Publish.
+func (d *Definition) PublicPolicy() distro.PublicPolicy {
+	p := distro.PublicPolicy{Classes: slices.Clone(d.Publish.Public)}
+	for _, x := range d.Publish.Exclude {
+		p.Exclude = append(p.Exclude, distro.Exclusion(x))
+	}
+	return p
+}
+
 // BoardNames gives the boards in the definition's order.
 func (d *Definition) BoardNames() []string {
 	names := make([]string, len(d.Boards))

@@ -43,14 +43,19 @@ type PackageRecord struct {
 	Release      string `json:"release"`
 	Arch         string `json:"arch"` // "src" for source packages
 	Scope        string `json:"scope"`
-	SourceName   string `json:"source"` // name of the spec (or recipe) that it comes from
-	File         string `json:"file"`   // file name, no folder
-	Digest       Digest `json:"digest"` // of the file
+	SourceName   string `json:"source"`                  // name of the spec (or recipe) that it comes from
+	License      string `json:"license,omitempty"`       // an expression, as in the header
+	LicenseFlags string `json:"license_flags,omitempty"` // words; only BitBake's recipes have them
+	File         string `json:"file"`                    // file name, no folder
+	Digest       Digest `json:"digest"`                  // of the file
 	Size         int64  `json:"size"`
 	HeaderDigest Digest `json:"header_digest"`
 	Content      Digest `json:"content_digest"`
 	// Kept: the content equals that of the base release, so number and published file were kept.
 	Kept bool `json:"kept,omitempty"`
+	// Internal says why the package is not published: the rule of [PublicPolicy] that
+	// keeps it in. "" is a public one. Its digest is that of the file as built.
+	Internal string `json:"internal,omitempty"`
 }
 
 // EVR gives [epoch:]version-release.

@@ -248,7 +248,7 @@ func (r *run) take(t *task, number int, from, to string) (*marker, error) {
 			return nil, failure{errs.Ef(errs.Failed, "package %s is of the architecture %s, not of %s", e.Name(), p.Arch, t.Target.Scope)}
 		}
 		rec := distro.PackageRecord{Name: p.Name, Epoch: p.Epoch, Version: p.Version, Release: p.Release, Arch: p.Arch, Scope: p.Arch,
-			SourceName: t.Key.Source, File: e.Name(), Digest: p.Digest, Size: p.Size, HeaderDigest: p.HeaderDigest, Content: p.ContentDigest()}
+			SourceName: t.Key.Source, License: p.License, File: e.Name(), Digest: p.Digest, Size: p.Size, HeaderDigest: p.HeaderDigest, Content: p.ContentDigest()}
 		m.Records = append(m.Records, rec)
 		m.Files = append(m.Files, built{p.Name, e.Name(), p.Digest})
 		contents[p.Name] = rec.Content
