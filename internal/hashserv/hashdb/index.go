@@ -311,6 +311,9 @@ func (x *index) existsOdd(uni string) bool {
 func (x *index) putText(method uint32, task, uni string) {
 	t, ok1 := parseSum(task)
 	u, ok2 := parseSum(uni)
+	if _, known := x.getText(method, task); known {
+		return
+	}
 	if ok1 && ok2 {
 		x.put(method, t, u)
 		return
