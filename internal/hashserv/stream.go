@@ -104,7 +104,7 @@ func (x *session) getStream(ctx context.Context, _ request) (any, error) {
 func split(l []byte) (method, task []byte, ok bool) {
 	if i := bytes.IndexByte(l, ' '); i > 0 {
 		method, task = l[:i], l[i+1:]
-		if len(task) > 0 && bytes.IndexAny(task, " \t\v\f") < 0 && bytes.IndexAny(method, "\t\v\f") < 0 {
+		if len(task) > 0 && !bytes.ContainsAny(task, " \t\v\f") && !bytes.ContainsAny(method, "\t\v\f") {
 			return method, task, true
 		}
 	}

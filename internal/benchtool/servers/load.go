@@ -3,16 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"slipway/internal/asyncrpc"
@@ -109,26 +105,11 @@ func streams(ctx context.Context, c *asyncrpc.Client, took func(time.Duration), 
 }
 
 func measureSide(ctx context.Context, c config, s side, results map[string][]result) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, pid, stop, err := serve(c, s.name, s.argv, s.db)
 	if err != nil {
 		return err
 	}
-	addr := l.Addr().String()
-	l.Close()
-	log, err := os.Create(filepath.Join(c.dir, s.name+".log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command(s.argv[0], append(s.argv[1:], "--bind", addr, "--database", s.db)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	defer func() { cmd.Process.Signal(syscall.SIGKILL); cmd.Wait() }()
-	if err := waitFor(addr); err != nil {
-		return err
-	}
+	defer stop()
 	time.Sleep(time.Duration(c.rows/200) * time.Microsecond * 10) // the index fills
 	fresh := &atomic.Int64{}
 	fresh.Store(int64(c.rows)*4 + 1<<32)
@@ -139,7 +120,7 @@ func measureSide(ctx context.Context, c config, s side, results map[string][]res
 		for _, n := range c.conns {
 			var list []result
 			for range c.runs {
-				r, err := measure(ctx, c, s, l, addr, n, cmd.Process.Pid, fresh)
+				r, err := measure(ctx, c, s, l, addr, n, pid, fresh)
 				if err != nil {
 					return fmt.Errorf("%s, %d connections: %w", l.name, n, err)
 				}
@@ -149,7 +130,7 @@ func measureSide(ctx context.Context, c config, s side, results map[string][]res
 			results[key] = append(results[key], median(list))
 		}
 	}
-	results["memory"] = append(results["memory"], result{side: s.name, perCPU: rss(cmd.Process.Pid)})
+	results["memory"] = append(results["memory"], result{side: s.name, perCPU: rss(pid)})
 	return nil
 }
 

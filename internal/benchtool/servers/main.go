@@ -27,6 +27,7 @@ type config struct {
 	length                time.Duration
 	conns                 []int
 	only                  string
+	gc, far               bool
 }
 
 func main() {
@@ -37,6 +38,8 @@ func main() {
 	flag.IntVar(&c.runs, "runs", 3, "runs of each load; the median counts")
 	flag.DurationVar(&c.length, "length", time.Second, "of one run")
 	flag.StringVar(&c.only, "only", "", "loads whose name holds this")
+	flag.BoolVar(&c.gc, "gc", false, "measure a collection instead")
+	flag.BoolVar(&c.far, "far", false, "measure an upstream 20 ms away instead")
 	conns := flag.String("conns", "1,8,64", "connections")
 	flag.Parse()
 	for _, s := range strings.Split(*conns, ",") {
@@ -70,6 +73,28 @@ func run(ctx context.Context, c config, out io.Writer) error {
 	sides := []side{{"slipway", []string{c.slipway, "hashserv", "serve"}, ours}}
 	if c.bitbake != "" {
 		sides = append(sides, side{"BitBake", []string{"/usr/bin/python3", "-W", "ignore", filepath.Join(c.bitbake, "bin/bitbake-hashserv")}, theirs})
+	}
+	if c.gc {
+		fmt.Fprintf(out, "## A collection beside reports, %d rows\n\n| server | swept | longest wait of another client's report | reports meanwhile | answers after its start | memory |\n| --- | --- | --- | --- | --- | --- |\n", c.rows)
+		for _, s := range sides {
+			if err := collection(ctx, c, s, out); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		return nil
+	}
+	if c.far {
+		fmt.Fprint(out, "## Unknown hashes through an upstream 20 ms away\n\n| server | hashes | time |\n| --- | --- | --- |\n")
+		for _, s := range sides {
+			n := 5000
+			if s.name != "slipway" {
+				n = 250 // its time is proportional: one round trip each
+			}
+			if err := faraway(ctx, c, s, n, out); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		return nil
 	}
 	fi, _ := os.Stat(ours)
 	fmt.Fprintf(out, "## Hash equivalence server, %d rows\n\nRequests per CPU second of the server, median of %d runs of %s; in brackets per second of wall time.\n", c.rows, c.runs, c.length)

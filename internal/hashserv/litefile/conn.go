@@ -1,6 +1,7 @@
 package litefile
 
 import (
+	"context"
 	"database/sql/driver"
 	"io"
 	"net/url"
@@ -16,7 +17,7 @@ type Conn struct {
 	path  string
 	stmts map[string]driver.Stmt
 	dest  []driver.Value
-	args  []driver.Value
+	args  []driver.NamedValue
 }
 
 var drv = &sqlite.Driver{}
@@ -60,9 +61,9 @@ func (c *Conn) stmt(query string) (driver.Stmt, error) {
 	return s, nil
 }
 
-func (c *Conn) values(args []any) []driver.Value {
+func (c *Conn) values(args []any) []driver.NamedValue {
 	c.args = c.args[:0]
-	for _, a := range args {
+	for i, a := range args {
 		switch v := a.(type) {
 		case int:
 			a = int64(v)
@@ -71,10 +72,14 @@ func (c *Conn) values(args []any) []driver.Value {
 				a = int64(1)
 			}
 		}
-		c.args = append(c.args, a)
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: a})
 	}
 	return c.args
 }
+
+// never is a context without an end: with it the driver needs no goroutine that
+// watches over each statement.
+var never = context.Background()
 
 // Exec runs a statement and says how many rows it changed, and the last rowid.
 func (c *Conn) Exec(query string, args ...any) (changed, rowid int64, err error) {
@@ -82,7 +87,7 @@ func (c *Conn) Exec(query string, args ...any) (changed, rowid int64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	r, err := s.Exec(c.values(args)) //nolint:staticcheck // without a context there is no goroutine for each statement
+	r, err := s.(driver.StmtExecContext).ExecContext(never, c.values(args))
 	if err != nil {
 		return 0, 0, fault(err, "write", c.path)
 	}
@@ -98,7 +103,7 @@ func (c *Conn) Script(script string) error {
 		return fault(err, "use", c.path)
 	}
 	defer s.Close()
-	_, err = s.Exec(nil) //nolint:staticcheck // as above
+	_, err = s.(driver.StmtExecContext).ExecContext(never, nil)
 	return fault(err, "write", c.path)
 }
 
@@ -109,7 +114,7 @@ func (c *Conn) Rows(query string, args []any, each func(row []driver.Value) erro
 	if err != nil {
 		return err
 	}
-	rows, err := s.Query(c.values(args)) //nolint:staticcheck // as above
+	rows, err := s.(driver.StmtQueryContext).QueryContext(never, c.values(args))
 	if err != nil {
 		return fault(err, "read", c.path)
 	}
