@@ -48,6 +48,7 @@ type File struct {
 	mu      sync.Mutex // serialises changes of expect
 	foreign []func(*Conn) error
 
+	checkAt   uint32
 	moving    bool // a checkpoint is under way beside the writer
 	moved     chan struct{}
 	lastWrite atomic.Int64
@@ -72,7 +73,7 @@ func Open(path string, o Options, schemas ...Schema) (*File, error) {
 			return nil, errs.E(errs.NotFound, "database "+abs, errs.Hint("a read-only server needs one that exists: start a writing server on it once"), err)
 		}
 	}
-	f := &File{path: abs, opts: o, readers: make(chan *Conn, o.Readers), ops: make(chan *op, 1024), quit: make(chan struct{}), done: make(chan struct{}), moved: make(chan struct{}, 1)}
+	f := &File{path: abs, opts: o, checkAt: checkAt, readers: make(chan *Conn, o.Readers), ops: make(chan *op, 1024), quit: make(chan struct{}), done: make(chan struct{}), moved: make(chan struct{}, 1)}
 	sync := "NORMAL"
 	if o.Full {
 		sync = "FULL"

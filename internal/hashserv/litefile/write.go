@@ -192,15 +192,22 @@ const checkAt = 16_000
 
 // checkpoint moves the WAL into the file when it has grown. The bulk is moved by
 // a connection of its own beside the work; the writer itself only does what came
-// meanwhile, so that the WAL can start anew.
+// meanwhile, so that the WAL can start anew. A disk that does not keep up makes
+// the writer wait, rather than the WAL grow.
 func (f *File) checkpoint() {
+	n := f.counter.frames()
+	if f.moving && n >= 3*f.checkAt {
+		<-f.moved
+		f.restart()
+		return
+	}
 	select {
 	case <-f.moved:
-		f.moving = false
-		f.w.Row(`PRAGMA wal_checkpoint(PASSIVE)`) // an error comes again at the next write
+		f.restart()
+		n = f.counter.frames()
 	default:
 	}
-	if f.moving || f.counter.frames() < checkAt {
+	if f.moving || n < f.checkAt {
 		return
 	}
 	f.moving = true
@@ -211,4 +218,11 @@ func (f *File) checkpoint() {
 		}
 		f.moved <- struct{}{}
 	}()
+}
+
+// restart moves the rest, after which the next commit begins the WAL anew. An
+// error comes again at the next write.
+func (f *File) restart() {
+	f.moving = false
+	f.w.Row(`PRAGMA wal_checkpoint(PASSIVE)`)
 }
