@@ -94,6 +94,7 @@ var peers = []struct{ from, to, why string }{
 	{"internal/signer", "internal/sign", "as above: the process that holds the keys"},
 	{"internal/signer", "internal/keyring", "which key signs for a role is the keyring's answer"},
 	{"internal/sstate", "internal/sign", "its signatures are OpenPGP's"},
+	{"internal/feed", "internal/tlog", "who reads a publication as a stranger reads its log, too"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
 	{"internal/cycle", "internal/check", "as above"},
@@ -144,7 +145,7 @@ var owners = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":             {"internal/store/s3"},
 	"github.com/aws/smithy-go":                 {"internal/store/s3"},
 	"golang.org/x/mod":                         {"internal/tlog"},
-	"net/http":                                 {"internal/web", "internal/store/s3", "internal/device", "internal/check/selfupgrades", "internal/asyncrpc"}, // selfupgrades: a candidate's feed, to one device
+	"net/http":                                 {"internal/web", "internal/store/s3", "internal/device", "internal/check/selfupgrades", "internal/asyncrpc", "internal/feed"}, // selfupgrades: a candidate's feed, to one device; feed: verify of a publication on the web
 	"github.com/coder/websocket":               {"internal/asyncrpc"},
 	"net/http/httptest":                        {},
 	"testing":                                  {},

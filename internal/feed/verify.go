@@ -16,6 +16,7 @@ import (
 	"slipway/internal/rpmmd"
 	"slipway/internal/sign"
 	"slipway/internal/store"
+	"slipway/internal/tlog"
 )
 
 // Report is what Verify found.
@@ -28,6 +29,8 @@ type Report struct {
 	Packages  int            `json:"packages"` // files of the pool, each read whole
 	// Unfinished are the serials of snapshots that no pointer reached yet.
 	Unfinished []int    `json:"unfinished,omitempty"`
+	Logged     int64    `json:"logged,omitempty"`  // leaves of the transparency log, when there is one
+	Package    *Proof   `json:"package,omitempty"` // of the one that was asked about
 	Findings   []string `json:"findings"`
 }
 
@@ -36,7 +39,11 @@ type Report struct {
 // in them, signatures and digests included. All findings come at once; an error
 // is returned only when nothing could be read at all.
 func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Public, progress func(done, total int)) (*Report, error) {
-	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: keys, report: &Report{Series: series, Findings: []string{}},
+	return Inspect(ctx, t, series, Trust{Package: keys, Metadata: keys}, Inspection{Progress: progress})
+}
+
+func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o Inspection) (*Report, error) {
+	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: trust.Metadata, trust: trust, claims: map[string][]claim{}, report: &Report{Series: series, Findings: []string{}},
 		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}, said: map[string]map[rpmmd.Fingerprint]string{}}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
@@ -51,22 +58,17 @@ func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Publi
 	v.statements()
 	v.snapshots(cur)
 	v.pointers(b)
-	n := 0
-	for _, name := range sortedKeys(v.seen) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		v.pkg(name, v.seen[name])
-		if n++; progress != nil {
-			progress(n, len(v.seen))
-		}
+	if err := v.log(o); err != nil {
+		return nil, err
+	}
+	if err := v.packages(o); err != nil {
+		return nil, err
 	}
 	for _, name := range sortedKeys(v.records) {
 		if _, ok := v.seen[name]; !ok && !v.pending[name] {
 			v.find("%s: stated by release %s but in no index", name, v.records[name].EVR())
 		}
 	}
-	v.report.Packages = len(v.seen)
 	return v.report, nil
 }
 
@@ -74,7 +76,11 @@ type verifier struct {
 	ctx     context.Context
 	t       store.Tree
 	l       Layout
-	keys    []*sign.Public
+	keys    []*sign.Public // for metadata
+	trust   Trust
+	claims  map[string][]claim // what statements say, by file name
+	logKey  tlog.Verifier
+	tlog    *tlog.Log
 	report  *Report
 	records map[string]distro.PackageRecord         // what statements say, by name in the tree
 	stated  map[int]distro.Version                  // serials of release statements
@@ -136,6 +142,7 @@ func (v *verifier) statements() {
 		v.stated[s.Serial] = s.Version
 		for _, r := range s.Packages {
 			name := v.l.Pool(r.Scope, KeyEpoch, r.File)
+			v.claim(name, s, r)
 			v.records[name] = r
 			v.pending[name] = s.Serial > v.report.Serial // as its snapshot: not yet in an index
 		}
@@ -304,7 +311,7 @@ func (v *verifier) pkg(name, digest string) {
 			v.find("%s: %v", name, err)
 			return
 		}
-		if _, err := sign.Verify(v.keys, header, s.Data); err != nil {
+		if _, err := sign.Verify(v.trust.Package, header, s.Data); err != nil {
 			v.find("%s: signature: %v", name, err)
 		}
 	}
