@@ -206,6 +206,9 @@ func (l *Local) answer(ctx context.Context, r request, who caller) (response, er
 	case "sign":
 		sigs, err := l.sign(ctx, r, who)
 		return response{Signatures: sigs}, err
+	case "checkpoint":
+		sigs, err := l.checkpoint(ctx, r, who)
+		return response{Signatures: sigs}, err
 	}
 	return response{}, errs.Ef(errs.Invalid, "the signer knows no %q", r.Op)
 }

@@ -31,11 +31,12 @@ const maxLine = 64 << 10
 
 // request is one line from a client.
 type request struct {
-	Op       string       `json:"op"` // "keys" or "sign"
+	Op       string       `json:"op"` // "keys", "sign" or "checkpoint"
 	Role     keyring.Role `json:"role"`
 	At       time.Time    `json:"at"`                 // the date of the signature
 	Midstate []byte       `json:"midstate,omitempty"` // sign: base64 of the 108 bytes
-	What     string       `json:"what,omitempty"`     // sign: for the log alone, what the client calls it
+	Text     []byte       `json:"text,omitempty"`     // checkpoint: base64 of what is signed
+	What     string       `json:"what,omitempty"`     // for the log alone, what the client calls it
 }
 
 // response is one line from the server.
@@ -47,7 +48,7 @@ type response struct {
 
 type signature struct {
 	Key   string `json:"key"`       // fingerprint
-	Bytes []byte `json:"signature"` // base64 of a binary OpenPGP signature
+	Bytes []byte `json:"signature"` // base64 of a binary OpenPGP signature, of a checkpoint the bare 64 bytes
 }
 
 type failure struct {

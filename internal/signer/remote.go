@@ -22,6 +22,7 @@ type exchange func(context.Context, request) (response, error)
 type Remote struct {
 	role keyring.Role
 	do   exchange
+	at   time.Time
 	keys []keyring.Key
 	tag  int
 
@@ -32,7 +33,7 @@ type Remote struct {
 var _ sign.MidstateSigner = (*Remote)(nil)
 
 func newRemote(ctx context.Context, role keyring.Role, at time.Time, do exchange) (*Remote, error) {
-	r := &Remote{role: role, do: do, publics: map[string]*sign.Public{}}
+	r := &Remote{role: role, at: at, do: do, publics: map[string]*sign.Public{}}
 	if err := r.learn(ctx, at); err != nil {
 		return nil, err
 	}
