@@ -102,17 +102,24 @@ func (x *session) getStream(ctx context.Context, _ request) (any, error) {
 
 // split gives the two words of a line.
 func split(l []byte) (method, task []byte, ok bool) {
-	if i := bytes.IndexByte(l, ' '); i > 0 {
-		method, task = l[:i], l[i+1:]
-		if len(task) > 0 && !bytes.ContainsAny(task, " \t\v\f") && !bytes.ContainsAny(method, "\t\v\f") {
-			return method, task, true
-		}
+	if i := bytes.IndexByte(l, ' '); i > 0 && dense(l[:i]) && dense(l[i+1:]) {
+		return l[:i], l[i+1:], true
 	}
 	words := bytes.Fields(l)
 	if len(words) != 2 {
 		return nil, nil, false
 	}
 	return words[0], words[1], true
+}
+
+// dense reports that there is something, and no blank in it.
+func dense(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' {
+			return false
+		}
+	}
+	return len(b) > 0
 }
 
 func (x *session) existsStream(ctx context.Context, _ request) (any, error) {

@@ -176,41 +176,72 @@ func (x *index) get(method uint32, task sum) (uni sum, ok bool) {
 	h := x.hash(&task)
 	sh := &x.rows[shardOf(h)]
 	sh.RLock()
-	place, _, ok := sh.find(h, func(r *row) bool { return r.task == task && r.method == method })
-	var u uint32
-	if ok {
-		u = sh.at(place).uni
+	r := sh.lookup(h, &task, method)
+	if r == nil || r.uni == 0 {
+		sh.RUnlock()
+		return task, r != nil
 	}
-	// The row's shard stays locked: it keeps the unihash alive.
-	defer sh.RUnlock()
-	if !ok || u == 0 {
-		return task, ok
-	}
-	us := &x.unis[(u-1)%shards]
+	// The row's shard stays locked: that keeps the unihash alive.
+	us := &x.unis[(r.uni-1)%shards]
 	us.RLock()
-	uni = us.at((u - 1) / shards).uni
+	uni = us.at((r.uni - 1) / shards).uni
 	us.RUnlock()
+	sh.RUnlock()
 	return uni, true
+}
+
+// lookup is find for the one search that must be fast.
+func (sh *rowShard) lookup(h uint64, task *sum, method uint32) *row {
+	if len(sh.slots) == 0 {
+		return nil
+	}
+	mask := len(sh.slots) - 1
+	for i := int(h) & mask; ; i = (i + 1) & mask {
+		s := sh.slots[i]
+		if s == 0 {
+			return nil
+		}
+		if r := &sh.blocks[(s-1)/blockLen][(s-1)%blockLen]; r.task == *task && r.method == method {
+			return r
+		}
+	}
 }
 
 // exists reports whether any row has that unihash.
 func (x *index) exists(uni sum) bool {
 	h := x.hash(&uni)
-	us := &x.unis[shardOf(h)]
-	us.RLock()
-	_, _, ok := us.find(h, func(e *uniEntry) bool { return e.uni == uni })
-	us.RUnlock()
+	sh := &x.rows[shardOf(h)]
+	sh.RLock()
+	ok := sh.first(h, &uni)
+	sh.RUnlock()
 	if ok {
 		return true
 	}
-	sh := &x.rows[shardOf(h)]
-	sh.RLock()
-	_, _, ok = sh.find(h, func(r *row) bool { return r.task == uni && r.uni == 0 })
-	sh.RUnlock()
+	us := &x.unis[shardOf(h)]
+	us.RLock()
+	_, _, ok = us.find(h, func(e *uniEntry) bool { return e.uni == uni })
+	us.RUnlock()
 	if ok || x.odd.n.Load() == 0 {
 		return ok
 	}
 	return x.existsOdd(string(uni.append(nil)))
+}
+
+// first reports whether a task, of any method, is its own unihash.
+func (sh *rowShard) first(h uint64, task *sum) bool {
+	if len(sh.slots) == 0 {
+		return false
+	}
+	mask := len(sh.slots) - 1
+	for i := int(h) & mask; ; i = (i + 1) & mask {
+		s := sh.slots[i]
+		if s == 0 {
+			return false
+		}
+		if r := &sh.blocks[(s-1)/blockLen][(s-1)%blockLen]; r.task == *task && r.uni == 0 {
+			return true
+		}
+	}
 }
 
 // put adds a row, unless there is one.
