@@ -83,6 +83,22 @@ type BootImage struct {
 	ExpectPorts  []int  // that may listen, TCP and UDP; none means 22
 }
 
+// ImageContent is an image of the candidate with its packages.
+type ImageContent struct {
+	Board, Image string // names
+	Name         string // of the artifact: "qemux86-64/light-qemux86-64-1.2.img"
+	Packages     []distro.PackageRecord
+}
+
+// Origins gives those of all its packages.
+func (c ImageContent) Origins() []distro.Origin {
+	out := make([]distro.Origin, len(c.Packages))
+	for i, p := range c.Packages {
+		out[i] = p.Origin()
+	}
+	return out
+}
+
 // SelfUpgrade is a published image of a board, whose device is to upgrade itself
 // to the candidate. Without Path no release has published it yet.
 type SelfUpgrade struct {
@@ -103,6 +119,8 @@ type Bed struct {
 	Brought   []distro.PackageRecord
 	Origins   []Origin
 	Images    []BootImage // of the candidate; none when it has no boards
+	Contents  []ImageContent
+	Public    distro.PublicPolicy // what may be published
 	// SelfUpgrades are those that the boards' policy asks for.
 	SelfUpgrades []SelfUpgrade
 	Base         []distro.PackageRecord // of the release that the candidate follows; none for the first

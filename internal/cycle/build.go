@@ -345,16 +345,26 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		return arts[i].Name < arts[j].Name
 	})
 	feed.SortRecords(packages)
+	policy := w.Definition.PublicPolicy()
+	judgePublic(policy, packages)
 	nb, err := w.update(ctx, b.ID, "collected", func(x *Build) error {
-		x.Artifacts, x.Packages, x.Numbers = arts, packages, rows
+		x.Artifacts, x.Packages, x.Numbers, x.Public = arts, packages, rows, &policy
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
 	*b = nb
-	kept := len(packages) - len(fresh(packages))
-	return fmt.Sprintf("%d packages (%d new, %d kept), %d other artifacts", len(packages), len(packages)-kept, kept, len(arts)-(len(packages)-kept)), nil
+	fresh, inside, others := len(fresh(packages)), "", 0
+	if n := len(internal(packages)); n > 0 {
+		inside = fmt.Sprintf(", %d internal", n)
+	}
+	for _, a := range arts {
+		if a.Class != distro.Packages {
+			others++
+		}
+	}
+	return fmt.Sprintf("%d packages (%d new, %d kept%s), %d other artifacts", len(packages), fresh, len(public(packages))-fresh, inside, others), nil
 }
 
 // candidateFeed makes the feed that publishing this candidate would make, in the
@@ -389,6 +399,9 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	p := &feed.Publisher{Tree: tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title, Package: key, Metadata: key, Scopes: w.scopes()}
 	signed, err := w.addPackages(ctx, p, *b, fresh)
 	if err != nil {
+		return "", err
+	}
+	if err := w.writeInternalFeed(ctx, w.internalDir(b.ID), key, *b, internal(b.Packages), b.Created); err != nil {
 		return "", err
 	}
 	old, err := w.published(ctx)
@@ -479,10 +492,11 @@ func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build,
 	return out, nil
 }
 
+// fresh gives the packages that a build brings to the publication.
 func fresh(l []distro.PackageRecord) []distro.PackageRecord {
 	var out []distro.PackageRecord
 	for _, r := range l {
-		if !r.Kept {
+		if !r.Kept && r.Internal == "" {
 			out = append(out, r)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"slipway/internal/config"
 	"slipway/internal/distro"
@@ -135,7 +136,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		if err != nil {
 			return s, err
 		}
-		s.Numbers, s.Packages = base.Numbers, base.Packages
+		s.Numbers, s.Packages = base.Numbers, slices.Concat(base.Packages, base.Internal)
 	}
 	return s, nil
 }

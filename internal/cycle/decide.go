@@ -89,7 +89,7 @@ func (w *Workspace) finishApproval(ctx context.Context, b Build) (Release, error
 			return nil
 		}
 		*r = Release{Version: b.Version, Series: b.Series, Build: b.ID, Status: distro.Publishing, Base: b.Base, Serial: s.Serial + 1,
-			Approval: *b.Candidate.Approval, Packages: b.Packages, Numbers: b.Numbers}
+			Approval: *b.Candidate.Approval, Packages: public(b.Packages), Internal: internal(b.Packages), Numbers: b.Numbers}
 		return nil
 	}, state.NewEvent{Kind: kindRelease, ID: string(b.Version), Type: "approved"})
 }

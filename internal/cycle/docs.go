@@ -3,6 +3,7 @@ package cycle
 import (
 	"time"
 
+	"slipway/internal/config"
 	"slipway/internal/distro"
 )
 
@@ -31,10 +32,19 @@ type Build struct {
 	Artifacts []distro.Artifact      `json:"artifacts,omitempty"`
 	Packages  []distro.PackageRecord `json:"packages,omitempty"`
 	Numbers   []distro.NumberRow     `json:"numbers,omitempty"` // the overlay of the PR database
+	Public    *distro.PublicPolicy   `json:"public,omitempty"`  // what was to be published when it was collected
 	Failure   *Failure               `json:"failure,omitempty"`
 
 	// The candidate.
 	Candidate Candidate `json:"candidate,omitzero"`
+}
+
+// policy gives the build's own policy; builds of older programs have today's.
+func (b Build) policy(d *config.Definition) distro.PublicPolicy {
+	if b.Public != nil {
+		return *b.Public
+	}
+	return d.PublicPolicy()
 }
 
 // Candidate is what is known and decided of a build that succeeded.
@@ -72,6 +82,7 @@ type Release struct {
 	Published time.Time              `json:"published,omitzero"`
 	Statement distro.Digest          `json:"statement,omitempty"` // of release.json
 	Packages  []distro.PackageRecord `json:"packages"`            // signed, as published
+	Internal  []distro.PackageRecord `json:"internal,omitempty"`  // not published, as built: for the next build and for images
 	Numbers   []distro.NumberRow     `json:"numbers"`
 }
 

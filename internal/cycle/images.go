@@ -65,6 +65,7 @@ type imageSource struct {
 	url      string // of a publication tree
 	snapshot string
 	keys     []string
+	internal string // folder of the feed with what is not published; "" is none
 	version  distro.Version
 	date     time.Time
 	seed     distro.Digest
@@ -156,8 +157,12 @@ func (w *Workspace) candidateSource(ctx context.Context, b Build, dir string) (i
 	if err != nil {
 		return imageSource{}, err
 	}
-	return imageSource{url: "file://" + w.candidateDir(b.ID), snapshot: fmt.Sprintf("snapshots/%d", s.Serial+1), keys: keys,
-		version: b.Version, date: imageDate, seed: b.RevisionID}, nil
+	src := imageSource{url: "file://" + w.candidateDir(b.ID), snapshot: fmt.Sprintf("snapshots/%d", s.Serial+1), keys: keys,
+		version: b.Version, date: imageDate, seed: b.RevisionID}
+	if len(internal(b.Packages)) > 0 {
+		src.internal = w.internalDir(b.ID)
+	}
+	return src, nil
 }
 
 // imageDate is the time that an image's own files get: fixed for every image, as
@@ -177,7 +182,11 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 	}
 	vars := boardVars(i.Board)
 	vars["slipway_url"], vars["slipway_snapshot"] = src.url, src.snapshot
-	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: w.deviceRepos(src.keys), Vars: vars, Arch: i.Board.File.Arch, MachineArch: i.Board.machineArch()})
+	repos := w.deviceRepos(src.keys)
+	if src.internal != "" {
+		repos = append(repos, w.internalRepos(src.internal, src.keys)...)
+	}
+	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: repos, Vars: vars, Arch: i.Board.File.Arch, MachineArch: i.Board.machineArch()})
 	if err != nil {
 		return compose.Manifest{}, "", err
 	}
@@ -331,7 +340,21 @@ func (w *Workspace) releaseSource(ctx context.Context, v distro.Version, dir str
 		return imageSource{}, err
 	}
 	keys, err := w.writeKeys(filepath.Join(dir, "keys"))
-	return imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", r.Serial), keys: keys, version: v, date: imageDate, seed: b.RevisionID}, err
+	src := imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", r.Serial), keys: keys, version: v, date: imageDate, seed: b.RevisionID}
+	if err != nil || len(r.Internal) == 0 {
+		return src, err
+	}
+	key, err := w.Throwaway(b.Created)
+	if err != nil {
+		return src, err
+	}
+	src.internal = filepath.Join(dir, "internal-feed")
+	path := filepath.Join(dir, "keys", "internal.asc")
+	if err := os.WriteFile(path, key.PublicArmored(), 0o644); err != nil {
+		return src, errs.E(errs.Unavailable, "write "+path, err)
+	}
+	src.keys = append(src.keys, path)
+	return src, w.writeInternalFeed(ctx, src.internal, key, b, r.Internal, b.Created)
 }
 
 func moveFile(from, to string) error {
@@ -351,9 +374,17 @@ func moveFile(from, to string) error {
 
 // publishImages writes the images of a release into the publication.
 func (w *Workspace) publishImages(ctx context.Context, v distro.Version, b Build) (string, error) {
-	n := 0
+	out, err := w.publicImages(ctx, b)
+	if err != nil {
+		return "", err
+	}
+	n, held := 0, 0
 	for _, a := range b.Artifacts {
-		if a.Class != distro.Images || !w.Definition.IsPublic(distro.Images) {
+		if a.Class != distro.Images {
+			continue
+		}
+		if !out[a.Name] {
+			held++
 			continue
 		}
 		f, err := w.Blobs.Open(ctx, a.Digest)
@@ -367,6 +398,9 @@ func (w *Workspace) publishImages(ctx context.Context, v distro.Version, b Build
 			return "", err
 		}
 		n++
+	}
+	if held > 0 {
+		return fmt.Sprintf("%d files, %d are not public", n, held), nil
 	}
 	return fmt.Sprintf("%d files", n), nil
 }

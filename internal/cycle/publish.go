@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -31,6 +30,9 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	}
 	b, err := w.Build(ctx, string(r.Build))
 	if err != nil {
+		return r, err
+	}
+	if err := w.samePolicy(b); err != nil {
 		return r, err
 	}
 	keys, err := w.Keys()
@@ -106,7 +108,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 				return "", err
 			}
 			kept := make([]distro.PackageRecord, 0, len(b.Packages))
-			for _, r := range b.Packages {
+			for _, r := range public(b.Packages) {
 				if r.Kept {
 					kept = append(kept, r)
 				}
@@ -130,7 +132,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			s := statement(r, b)
+			s := statement(r, b, b.policy(w.Definition))
 			if err := p.WriteStatement(ctx, s); err != nil {
 				return "", err
 			}
@@ -194,25 +196,6 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return "", err
 		}),
 	}
-}
-
-func statement(r Release, b Build) distro.Statement {
-	// Transcripts name paths and times of this machine: they stay with the build.
-	checks := slices.Clone(b.Candidate.Checks)
-	for i := range checks {
-		checks[i].Evidence = nil
-	}
-	s := distro.Statement{Schema: 1, Distribution: b.Revision.Distribution, Series: b.Series, Version: r.Version, Candidate: b.ID.Candidate(), Serial: r.Serial,
-		At: r.Approval.At, Revision: b.Revision, RevisionID: b.RevisionID, Approval: r.Approval, Checks: checks, Waivers: b.Candidate.Waivers, Packages: r.Packages}
-	if b.Candidate.Verdict != nil {
-		s.Verdict = *b.Candidate.Verdict
-	}
-	for _, a := range b.Artifacts {
-		if a.Class != distro.Packages { // those are stated signed, in Packages
-			s.Artifacts = append(s.Artifacts, a)
-		}
-	}
-	return s
 }
 
 // distributionDoc is distribution.json: the one file that holds a URL.

@@ -106,6 +106,11 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 		copyChecked(f, err, p.Digest, "packages/"+p.Scope+"/"+p.File)
 		out.Packages++
 	}
+	for _, p := range r.Internal {
+		f, err := w.Blobs.Open(ctx, p.Digest)
+		copyChecked(f, err, p.Digest, "internal-packages/"+p.Scope+"/"+p.File)
+		out.Packages++
+	}
 	for _, a := range b.Artifacts {
 		if a.Class == distro.Packages {
 			continue

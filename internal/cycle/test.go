@@ -199,7 +199,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		all = append(all, origin[r.Version])
 	}
 	published := feed.Union(upto...)
-	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh(b.Packages), published)), Brought: b.Packages, Base: feed.Newest(published),
+	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh(b.Packages), published)), Brought: public(b.Packages), Base: feed.Newest(published),
 		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, candidateKeys),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
 	from, err := w.side(ctx, string(b.Base))
@@ -208,6 +208,10 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	}
 	to, err := w.side(ctx, string(b.ID))
 	if err != nil {
+		return nil, err
+	}
+	bed.Public = b.policy(w.Definition)
+	if bed.Contents, err = w.imageContents(ctx, b); err != nil {
 		return nil, err
 	}
 	if bed.Images, err = w.bootImages(ctx, b, dir); err != nil {

@@ -19,5 +19,8 @@ type Statement struct {
 	Checks       []CheckResult   `json:"checks"`
 	Waivers      []Waiver        `json:"waivers,omitempty"`
 	Packages     []PackageRecord `json:"packages"`  // as published, signed
-	Artifacts    []Artifact      `json:"artifacts"` // every other artifact of the build
+	Artifacts    []Artifact      `json:"artifacts"` // every other artifact of the build; without a name when its class is not public
+	// Withheld counts the packages, artifacts and sources that are not stated, as policy
+	// excludes them. RevisionID is that of the whole revision.
+	Withheld int `json:"withheld,omitempty"`
 }
