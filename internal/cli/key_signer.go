@@ -62,6 +62,10 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 		return k, nil, err
 	}
 	k.Metadata = p
+	if k.Files, err = (keyring.Folder{Dir: dir}).Files(distribution); err != nil {
+		s.Close()
+		return k, nil, err
+	}
 	return k, s, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
+	"slipway/internal/keyring"
 	"slipway/internal/rpmbuild"
 	"slipway/internal/sign"
 	"slipway/internal/state"
@@ -91,7 +92,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		w.Tree = store.ReadTree(settings.PublicationDir())
 	}
 	w.Builder = func(n cycle.Numbers) (cycle.Builder, error) {
-		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir}, Numbers: n}), nil
+		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir, rootDir(keyDir)}, Numbers: n}), nil
 	}
 	var held signers // opened by Keys, at most once a command
 	defer func() {
@@ -105,6 +106,10 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		return k, err
 	}
 	w.Public = func() (map[string][]byte, error) { return publicKeys(keyDir, def.Distribution) }
+	w.Keyring = func() (*keyring.Keyring, error) {
+		k, _, err := keyring.Folder{Dir: keyDir}.Load(def.Distribution)
+		return k, err
+	}
 	w.Throwaway = func(now time.Time) (feed.Signer, error) {
 		return sign.Generate(sign.Options{Name: def.Title + " candidate, throw-away", Algorithm: sign.Ed25519, Created: now})
 	}

@@ -110,13 +110,20 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 		t.Failed("")
 		return "", err
 	}
-	made, err := a.createKeys(ctx, def, keyDir, keyMaker{open: !given})
+	maker, root := keyMaker{open: !given}, ""
+	made, err := a.createKeys(ctx, def, keyDir, maker)
+	if err == nil && made {
+		root, err = a.exampleRoot(ctx, def, keyDir, maker)
+	}
 	if err != nil {
 		t.Failed("")
 		return "", err
 	}
 	for _, m := range missing {
 		t.Note(fmt.Sprintf("no board of %s is in this workspace: %v", m.Arch, m.Err))
+	}
+	if root != "" {
+		t.Note("the root key, which vouches for the others, lies beside them in " + root + ": of a distribution of your own, take it offline")
 	}
 	if made {
 		t.Done("git repository; new keys in " + keyDir)

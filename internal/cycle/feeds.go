@@ -7,6 +7,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
+	"slipway/internal/keyring"
 )
 
 // RepoFile gives the text of the .repo file for a client. With url it names the
@@ -37,14 +38,41 @@ func (w *Workspace) RepoFile(ctx context.Context, url, pin string) (string, erro
 	}
 	var keys []string
 	for _, role := range sorted(public) {
-		if url != "" {
-			keys = append(keys, fmt.Sprintf("%s/keys/%s-%d.asc", url, role, feed.KeyEpoch))
-		} else {
+		if url == "" {
 			keys = append(keys, "file:///etc/pki/rpm-gpg/"+feed.KeyName(w.Definition.Distribution, role))
+			continue
+		}
+		names, err := w.keyNames(ctx, keyring.Role(role))
+		if err != nil {
+			return "", err
+		}
+		for _, name := range names {
+			keys = append(keys, url+"/"+name)
 		}
 	}
 	d := w.Definition
 	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.deviceScopes(), URL: url, Snapshot: snapshot, Keys: keys}), nil
+}
+
+// keyNames gives the public keys of a role that clients must know, as the publication
+// names them. A key that waits for the next publish is not there yet.
+func (w *Workspace) keyNames(ctx context.Context, role keyring.Role) ([]string, error) {
+	ring, err := w.Keyring()
+	if err != nil {
+		return nil, err
+	}
+	var all, there []string
+	for _, k := range ring.Trusted(role) {
+		name := "keys/" + k.Name() + ".asc"
+		all = append(all, name)
+		if _, err := w.Tree.Stat(ctx, name); err == nil {
+			there = append(there, name)
+		}
+	}
+	if len(there) == 0 { // before the first release
+		return all, nil
+	}
+	return there, nil
 }
 
 // FeedPackage is one line of a feed's list.

@@ -40,7 +40,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, err
 	}
 	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title,
-		Package: keys.Package, Metadata: keys.Metadata, Scopes: w.scopes(), Cache: w.internal("index")}
+		Package: keys.Package, Metadata: keys.Metadata, Keys: keys.Files, Scopes: w.scopes(), Cache: w.internal("index")}
 	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
 	switch {

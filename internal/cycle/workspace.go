@@ -18,6 +18,7 @@ import (
 	"slipway/internal/errs"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
+	"slipway/internal/keyring"
 	"slipway/internal/state"
 	"slipway/internal/store"
 )
@@ -49,7 +50,10 @@ type Task interface {
 }
 
 // Keys are the production signers of a distribution.
-type Keys struct{ Package, Metadata feed.Signer }
+type Keys struct {
+	Package, Metadata feed.Signer
+	Files             map[string][]byte // below keys/ of the publication, as keyring.Folder.Files gives them
+}
 
 // Parts are the adapters that a workspace is wired with (by cli).
 type Parts struct {
@@ -59,6 +63,7 @@ type Parts struct {
 	Builder   func(numbers Numbers) (Builder, error)
 	Keys      func() (Keys, error)              // opens the production keys; only approve's successors and publish call it
 	Public    func() (map[string][]byte, error) // the public keys alone, armoured, by role
+	Keyring   func() (*keyring.Keyring, error)  // as it is in force
 	Throwaway func(now time.Time) (feed.Signer, error)
 	DNF       func(ctx context.Context) (*dnf.Tool, error)
 	Checks    []check.Check

@@ -85,6 +85,9 @@ func Export(ctx context.Context, from, to store.Tree, o ExportOptions) (Exported
 // rank orders pointers as a publish switches them; 0 is a file that is written
 // once.
 func rank(name string) int {
+	if name == rootFile {
+		return 1
+	}
 	name = strings.TrimSuffix(name, ".asc")
 	switch {
 	case name == "keys/keyring.json":

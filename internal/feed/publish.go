@@ -38,10 +38,11 @@ type Publisher struct {
 	Layout       Layout
 	Distribution string
 	Title        string
-	Package      Signer   // signs packages
-	Metadata     Signer   // signs repomd.xml, snapshots and statements
-	Scopes       []string // the scopes that every index has, even when empty
-	Support      Support  // what the signed pointer says beside the serial
+	Package      Signer            // signs packages
+	Metadata     Signer            // signs repomd.xml, snapshots and statements
+	Keys         map[string][]byte // the files below keys/, as keyring.Folder.Files gives them; nil: the two keys alone
+	Scopes       []string          // the scopes that every index has, even when empty
+	Support      Support           // what the signed pointer says beside the serial
 
 	// Cache is a folder of ours for what the next publish should not find out
 	// again (docs/format/index-state.md); "" keeps nothing. It decides no byte of
@@ -142,16 +143,6 @@ func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) erro
 	return p.createSigned(ctx, p.Layout.Statement(s.Version), ".sig", distro.CanonicalJSON(s), s.At)
 }
 
-// WriteKeys writes the public keys.
-func (p *Publisher) WriteKeys(ctx context.Context) error {
-	for role, k := range map[string]Signer{"package": p.Package, "metadata": p.Metadata} {
-		if err := p.Tree.Create(ctx, fmt.Sprintf("keys/%s-%d.asc", role, KeyEpoch), bytes.NewReader(k.PublicArmored())); err != nil {
-			return errs.Wrap(err, "write the %s key", role)
-		}
-	}
-	return nil
-}
-
 // Switch makes an edition current. It writes the data files of history and
 // current, waits until everything written before is durable, then switches the
 // pointers: history, current, at.json, timestamp.json, and current.json last of all.
@@ -238,6 +229,10 @@ func (p *Publisher) swapSigned(ctx context.Context, name string, data []byte, at
 	if err != nil {
 		return errs.Wrap(err, "sign %s", name)
 	}
+	return p.swapSignature(ctx, name, data, sig)
+}
+
+func (p *Publisher) swapSignature(ctx context.Context, name string, data, sig []byte) error {
 	old, err := ReadFile(ctx, p.Tree, name)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return err
