@@ -59,6 +59,10 @@ type Board struct {
 	Arch string `json:"arch"` // of the generic packages that run on it: "x86_64"
 	// MachineArch is the scope of its machine packages; "" means [MachineArch] of the name.
 	MachineArch string `json:"machine_arch"`
+	SoCFamily   string `json:"soc_family,omitempty"` // scope between the two: "imx8"
+	// Compatible are further architectures whose generic packages run on it, the best
+	// last, as Yocto names them in the tune's PACKAGE_EXTRA_ARCHS.
+	Compatible []string `json:"compatible,omitempty"`
 }
 
 // MachineArch gives the default scope of a board's machine packages: its name,
