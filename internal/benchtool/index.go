@@ -178,7 +178,7 @@ func (b *bench) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "## Publishing into %s packages\n\n`feed.Publisher`: sign %d new versions of the packages of %d recipes, store them, write snapshot, history and current, fsync, switch; a process of its own, with lists of all packages in memory. Beside one index by `createrepo_c --no-database` %s, %s against zstd, of as many packages, unsigned. The pool of ours is generated headers.\n", thousands(b.n), more, more/recipeSize, version, compress)
+	fmt.Fprintf(b.out, "## Publishing into %s packages\n\n`feed.Publisher`: sign %d new versions of the packages of %d recipes, store them, write snapshot, history and current, fsync, switch; a process of its own, that is given the new packages alone. Beside one index by `createrepo_c --no-database` %s, %s against zstd, of as many packages, unsigned. The pool of ours is generated headers.\n", thousands(b.n), more, more/recipeSize, version, compress)
 	b.ratios([][]result{{first, full[0]}, {added, grown[0]}, {same, same2[0]}}, []float64{3, 100, 500})
 	return nil
 }

@@ -157,29 +157,34 @@ func doPublish(ctx context.Context, args []string) error {
 		return err
 	}
 	p := &feed.Publisher{Tree: g, Layout: feed.Layout{Series: "1"}, Distribution: "bench", Title: "Bench", Package: key, Metadata: key, Scopes: []string{arch}, Cache: filepath.Join(dir, "cache")}
-	history, err := born(dir, int64(len(g.template)))
-	if err != nil {
-		return err
-	}
-	index := append(make([]distro.PackageRecord, 0, size), history[:size]...)
 	at := benchStart.Add(time.Duration(serial) * time.Hour)
-	for s := 2; s <= serial; s++ {
-		var fresh []distro.PackageRecord
-		b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("records-", s)))
-		if err == nil {
-			err = json.Unmarshal(b, &fresh)
-		} else if os.IsNotExist(err) {
-			fresh, err = publishNew(ctx, p, dir, size, s, at)
+	e := feed.Edition{Serial: serial, Release: distro.NewVersion("1", serial), At: at, Base: serial - 1}
+	if serial > 1 {
+		e.New, err = brought(dir, serial)
+		if os.IsNotExist(err) {
+			e.New, err = publishNew(ctx, p, dir, size, serial, at)
 		}
 		if err != nil {
 			return err
 		}
-		history = append(history, fresh...)
-		for i, k := range changing(size, s) {
-			index[k] = fresh[i]
-		}
 	}
-	e := feed.Edition{Serial: serial, Release: distro.NewVersion("1", serial), At: at, Index: index, History: history}
+	e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
+		if history, err = born(dir, int64(len(g.template))); err != nil {
+			return nil, nil, err
+		}
+		index = append(make([]distro.PackageRecord, 0, size), history[:size]...)
+		for s := 2; s <= serial; s++ {
+			fresh, err := brought(dir, s)
+			if err != nil {
+				return nil, nil, err
+			}
+			history = append(history, fresh...)
+			for i, k := range changing(size, s) {
+				index[k] = fresh[i]
+			}
+		}
+		return index, history, nil
+	}
 	if err := p.WriteKeys(ctx); err != nil {
 		return err
 	}
@@ -188,6 +193,15 @@ func doPublish(ctx context.Context, args []string) error {
 		return err
 	}
 	return p.Switch(ctx, e, s)
+}
+
+// brought gives the packages that a release brought.
+func brought(dir string, serial int) (fresh []distro.PackageRecord, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("records-", serial)))
+	if err == nil {
+		err = json.Unmarshal(b, &fresh)
+	}
+	return fresh, err
 }
 
 // publishNew signs and stores the packages of a release.

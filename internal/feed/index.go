@@ -1,8 +1,10 @@
 package feed
 
 import (
-	"cmp"
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,62 +18,195 @@ import (
 	"slipway/internal/rpmmd"
 )
 
-// indexKind is one of the three indexes that a publish writes of a scope. Each
-// is made from the last one of its kind. Snapshot and current hold the same, but
-// their hrefs differ by the depth of their folders.
+// indexKind is one of the two indexes of a scope, each made from the last one of
+// its kind. Of the default index there are two forms, snapshot and current: the
+// hrefs in primary.xml differ by the depth of their folders, all else is one.
 type indexKind string
 
 const (
-	indexSnapshot indexKind = "snapshot"
-	indexCurrent  indexKind = "current"
-	indexHistory  indexKind = "history"
+	indexDefault indexKind = "default"
+	indexHistory indexKind = "history"
 )
 
-// writeIndex writes the metadata files of one index, named by checksum, and
-// gives the bytes of its repomd.xml. Only packages that the last index of the
-// kind did not have are read from the pool.
-func (p *Publisher) writeIndex(ctx context.Context, kind indexKind, scope, folder string, records []*distro.PackageRecord, e Edition) ([]byte, error) {
-	repodata := folder + "/repodata/"
-	last, lastData := p.recall(kind, scope)
-	var opened []io.Closer
-	defer func() {
-		for _, c := range opened {
-			c.Close()
-		}
-	}()
-	open := func(name string) (io.ReaderAt, error) {
-		f, err := p.Tree.Open(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		opened = append(opened, f)
-		return f, nil
+// scopeIndex is an index of a scope, ready to be written.
+type scopeIndex struct {
+	kind               indexKind
+	scope              string
+	repomd, twinRepomd []byte // twin: the form current of the default index
+	files, twinFiles   []*rpmmd.DataFile
+	packages           int
+	state              *rpmmd.State // nil: the cache is up to date
+	memo               memo
+	of                 []distro.PackageRecord // Edition.Index; nil: not looked at
+	opened             []io.Closer            // what files are copied from
+}
+
+func (x *scopeIndex) close() {
+	if x == nil {
+		return
 	}
-	up := p.Layout.up(folder)
+	for _, c := range x.opened {
+		c.Close()
+	}
+	x.opened = nil
+}
+
+// memo is what a state says of the edition that it is of.
+type memo struct {
+	Serial int `json:"serial"`
+	// Edition is its digest, see [Edition.digest].
+	Edition distro.Digest `json:"edition"`
+	// Data and Twin are the folders of the data files in the tree.
+	Data   string `json:"data"`
+	Twin   string `json:"twin,omitempty"`
+	Repomd string `json:"repomd"`
+	// TwinRepomd is that of the form current.
+	TwinRepomd string `json:"twin_repomd,omitempty"`
+}
+
+// makeIndex makes an index, nothing is written. Only packages that the last index
+// of the kind did not have are read from the pool.
+func (p *Publisher) makeIndex(ctx context.Context, kind indexKind, scope string, e *Edition) (*scopeIndex, error) {
+	last, lastMemo, x := p.recall(kind, scope)
+	x.memo = memo{Serial: e.Serial, Edition: e.digest(scope), Data: p.Layout.Snapshot(e.Serial) + "/" + scope + "/repodata/"}
+	twin := p.Layout.Current(scope) + "/repodata/"
+	folder := p.Layout.Snapshot(e.Serial) + "/" + scope
+	if kind == indexHistory {
+		folder = p.Layout.History(scope)
+		x.memo.Data = folder + "/repodata/"
+	} else {
+		x.memo.Twin = twin
+	}
+	open := p.opener(ctx, x, lastMemo.Data)
+	pool := p.Layout.Pool(scope, KeyEpoch, "")[len(p.Layout.Series)+1:] + "/"
+	href := p.Layout.up(folder) + pool
 	u := rpmmd.Update{
 		Options: rpmmd.Options{Revision: fmt.Sprint(e.Serial), Timestamp: e.At.Unix()},
-		Last:    last, Open: func(name string) (io.ReaderAt, error) { return open(lastData + name) },
-		// In the default index packages replace each other anywhere; the history only grows.
-		NoOpenChecksum: kind != indexHistory,
-		Memo:           &p.memo,
+		Last:    last, Open: open, Load: p.loader(scope),
 	}
-	pool := p.Layout.Pool(scope, KeyEpoch, "")
-	href := up + pool[len(p.Layout.Series)+1:] + "/"
+	if kind == indexDefault {
+		// Packages replace each other anywhere; the history only grows.
+		u.NoOpenChecksum = true
+		u.Twin = &rpmmd.Twin{From: href, To: p.Layout.up(p.Layout.Current(scope)) + pool, Open: p.opener(ctx, x, lastMemo.Twin)}
+	}
+	if last != nil && e.Lists != nil {
+		made, err := p.fromLast(ctx, kind, u, x, lastMemo, ofScope(e.New, scope), href, e)
+		if made || err != nil {
+			return x, err
+		}
+	}
+	if err := e.load(ctx); err != nil {
+		return nil, err
+	}
+	x.of = e.Index
+	records := ofScope(e.History, scope)
+	if kind == indexDefault {
+		records = ofScope(e.Index, scope)
+		slices.SortFunc(records, bySort)
+	}
 	items := func(yield func(rpmmd.Item) bool) {
-		var id []byte
 		for _, r := range records {
-			id = append(append(id[:0], r.Digest...), r.HeaderDigest...)
-			it := rpmmd.Item{ID: string(id), Href: href + r.File, Ref: r}
-			if kind != indexHistory {
-				it.Cut = r.Name
-			}
-			if !yield(it) {
+			if !yield(item(kind, r, href)) {
 				return
 			}
 		}
 	}
-	u.Load = func(ctx context.Context, it rpmmd.Item) (rpmmd.Entry, error) {
-		r := it.Ref.(*distro.PackageRecord)
+	md, err := u.Do(ctx, items)
+	if errs.Is(err, errs.Conflict) && last != nil {
+		u.Last = nil // what the cache tells of is not there any more, or was changed
+		md, err = u.Do(ctx, items)
+	}
+	if err != nil {
+		x.close()
+		return nil, errs.Wrap(err, "index of %s", folder)
+	}
+	x.take(md, lastMemo)
+	return x, nil
+}
+
+// take fills in what an Update made.
+func (x *scopeIndex) take(md *rpmmd.Index, last memo) {
+	x.repomd, x.files, x.twinRepomd, x.twinFiles = md.Repomd, md.Files, md.TwinRepomd, md.TwinFiles
+	x.packages, x.state = md.Packages, md.State
+	x.memo.Repomd, x.memo.TwinRepomd = string(md.Repomd), string(md.TwinRepomd)
+	if md.Same && x.memo == last {
+		x.state = nil
+	}
+}
+
+// fromLast makes the index from the last one and what is new. It reports false
+// when the lists are needed.
+func (p *Publisher) fromLast(ctx context.Context, kind indexKind, u rpmmd.Update, x *scopeIndex, last memo, fresh []*distro.PackageRecord, href string, e *Edition) (bool, error) {
+	unusable := func(err error) (bool, error) {
+		if errs.Is(err, errs.Conflict) {
+			err = nil
+		}
+		return false, err
+	}
+	if last.Serial == e.Serial && last.Edition == x.memo.Edition && last.Data == x.memo.Data && last.Twin == x.memo.Twin {
+		// The same again: what is there must only be as it was left.
+		n := 0
+		err := u.Last.Check(func(name string) (io.ReaderAt, error) {
+			if n++; n > 3 {
+				return u.Twin.Open(name)
+			}
+			return u.Open(name)
+		})
+		if err != nil {
+			return unusable(err)
+		}
+		x.memo, x.repomd, x.twinRepomd, x.packages = last, []byte(last.Repomd), []byte(last.TwinRepomd), u.Last.Packages()
+		return true, nil
+	}
+	if last.Serial != e.Base {
+		return false, nil
+	}
+	items := func(l []*distro.PackageRecord) []rpmmd.Item {
+		out := make([]rpmmd.Item, len(l))
+		for i, r := range l {
+			out[i] = item(kind, r, href)
+		}
+		return out
+	}
+	add, remove := fresh, []string(nil)
+	if kind == indexHistory {
+		if again, err := u.Last.HasAny(items(fresh)); again || err != nil {
+			return unusable(err)
+		}
+	} else {
+		var ok bool
+		var err error
+		if add, remove, ok, err = change(u.Last, fresh); !ok || err != nil {
+			return unusable(err)
+		}
+	}
+	md, err := u.Change(ctx, items(add), remove)
+	if err != nil {
+		return unusable(err)
+	}
+	x.take(md, last)
+	return true, nil
+}
+
+// opener opens data files below a folder of the tree, for as long as x is open.
+func (p *Publisher) opener(ctx context.Context, x *scopeIndex, folder string) func(string) (io.ReaderAt, error) {
+	return func(name string) (io.ReaderAt, error) {
+		f, err := p.Tree.Open(ctx, folder+name)
+		if err != nil {
+			return nil, err
+		}
+		x.opened = append(x.opened, f)
+		return f, nil
+	}
+}
+
+// loader reads packages of the pool.
+func (p *Publisher) loader(scope string) func(context.Context, rpmmd.Item) (rpmmd.Entry, error) {
+	return func(ctx context.Context, it rpmmd.Item) (rpmmd.Entry, error) {
+		r, ok := it.Ref.(*distro.PackageRecord)
+		if !ok {
+			return rpmmd.Entry{}, errs.E(errs.Conflict, rpmmd.Unusable) // the last index should have had it
+		}
 		name := p.Layout.Pool(scope, KeyEpoch, r.File)
 		pkg, err := p.header(ctx, name)
 		if err != nil {
@@ -85,28 +220,6 @@ func (p *Publisher) writeIndex(ctx context.Context, kind indexKind, scope, folde
 		with.Digest, with.Size = r.Digest, r.Size
 		return poolEntry(&with, it.Href), nil
 	}
-	x, err := u.Do(ctx, items)
-	if errs.Is(err, errs.Conflict) && last != nil {
-		u.Last = nil // what the cache tells of is not there any more, or was changed
-		x, err = u.Do(ctx, items)
-	}
-	if err != nil {
-		return nil, errs.Wrap(err, "index of %s", folder)
-	}
-	for _, f := range x.Files {
-		if err := p.Tree.Create(ctx, repodata+f.Name, f.Reader()); err != nil {
-			return nil, errs.Wrap(err, "write metadata")
-		}
-	}
-	if p.Cache != "" {
-		if err := x.State.Stamp(func(name string) (io.ReaderAt, error) { return open(repodata + name) }); err != nil {
-			return nil, err
-		}
-		if err := p.keep(kind, scope, x.State, repodata); err != nil {
-			return nil, err
-		}
-	}
-	return x.Repomd, nil
 }
 
 // poolEntry is how a package of the pool stands in an index. Its time is that of
@@ -119,34 +232,56 @@ func (p *Publisher) cacheFile(kind indexKind, scope string) string {
 	return filepath.Join(p.Cache, fmt.Sprintf("%s-%s-%s.state", p.Layout.Series, scope, kind))
 }
 
-// recall gives what is known of the last index of a kind, and where its data
-// files are. What cannot be read is not known: it costs time only.
-func (p *Publisher) recall(kind indexKind, scope string) (*rpmmd.State, string) {
+// recall gives what is known of the last index of a kind. What cannot be read is
+// not known: it costs time only. The index that it gives keeps the state open.
+func (p *Publisher) recall(kind indexKind, scope string) (*rpmmd.State, memo, *scopeIndex) {
+	x := &scopeIndex{kind: kind, scope: scope}
+	var m memo
 	if p.Cache == "" {
-		return nil, ""
+		return nil, m, x
 	}
-	b, err := os.ReadFile(p.cacheFile(kind, scope))
+	f, err := os.Open(p.cacheFile(kind, scope))
 	if err != nil {
-		return nil, ""
+		return nil, m, x
 	}
-	s, repodata, err := rpmmd.DecodeState(b)
-	if err != nil || !strings.HasPrefix(string(repodata), p.Layout.Series+"/") {
-		return nil, ""
+	x.opened = append(x.opened, f)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, m, x
 	}
-	return s, string(repodata)
+	s, extra, err := rpmmd.ReadState(f, st.Size())
+	if err != nil || json.Unmarshal(extra, &m) != nil || !strings.HasPrefix(m.Data, p.Layout.Series+"/") {
+		return nil, memo{}, x
+	}
+	return s, m, x
 }
 
-// keep stores what recall gives. It is not synced: a state that a power cut
-// damaged has a wrong checksum.
-func (p *Publisher) keep(kind indexKind, scope string, s *rpmmd.State, repodata string) error {
-	path := p.cacheFile(kind, scope)
-	if err := os.MkdirAll(p.Cache, 0o755); err != nil {
-		return errs.E(errs.Unavailable, "keep the state of the index", err)
+// keepState stores what recall gives. It is not synced: a state that a power cut
+// damaged has wrong checksums.
+func (p *Publisher) keepState(ctx context.Context, x *scopeIndex) error {
+	if x.state == nil {
+		return nil
 	}
-	if err := os.WriteFile(path+".new", s.Encode([]byte(repodata)), 0o644); err != nil {
-		return errs.E(errs.Unavailable, "keep the state of the index", err)
+	n := 0
+	data, twin := p.opener(ctx, x, x.memo.Data), p.opener(ctx, x, x.memo.Twin)
+	if err := x.state.Stamp(func(name string) (io.ReaderAt, error) {
+		if n++; n > 3 {
+			return twin(name)
+		}
+		return data(name)
+	}); err != nil {
+		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	path := p.cacheFile(x.kind, x.scope)
+	f, err := os.Create(path + ".new")
+	if err == nil {
+		_, err = x.state.WriteTo(f, bytes.TrimSpace(distro.CanonicalJSON(x.memo)))
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		return errs.E(errs.Unavailable, "keep the state of the index", err)
 	}
 	return nil
@@ -160,16 +295,5 @@ func ofScope(l []distro.PackageRecord, scope string) []*distro.PackageRecord {
 			out = append(out, &l[i])
 		}
 	}
-	return out
-}
-
-// bySource is ofScope with what comes from one recipe together, so that a change
-// stays within a few frames.
-func bySource(l []distro.PackageRecord, scope string) []*distro.PackageRecord {
-	out := ofScope(l, scope)
-	slices.SortFunc(out, func(a, b *distro.PackageRecord) int {
-		return cmp.Or(strings.Compare(a.SourceName, b.SourceName), strings.Compare(a.Name, b.Name),
-			distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release), strings.Compare(a.File, b.File))
-	})
 	return out
 }

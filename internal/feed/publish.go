@@ -14,7 +14,6 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/rpm"
-	"slipway/internal/rpmmd"
 	"slipway/internal/sign"
 	"slipway/internal/store"
 )
@@ -51,7 +50,7 @@ type Publisher struct {
 
 	mu      sync.Mutex
 	headers map[string]*rpm.Package // by name in the tree
-	memo    rpmmd.Memo
+	pending map[string]*scopeIndex  // by scope: what WriteSnapshot made, for Switch
 }
 
 // Conflicts reports every new package whose file name is already in the pool
@@ -108,36 +107,6 @@ type counter struct{ n int64 }
 
 func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return len(b), nil }
 
-// Edition is what one publish brings: the snapshot's serial and release, the
-// date of the approval, the default index and all that was ever published.
-type Edition struct {
-	Serial  int
-	Release distro.Version
-	At      time.Time
-	Index   []distro.PackageRecord
-	History []distro.PackageRecord // in the order of publication: see [Append]
-}
-
-// WriteSnapshot writes the immutable snapshot: metadata by checksum, then each
-// scope's repomd.xml.asc and repomd.xml, then snapshot.json.asc and
-// snapshot.json.
-func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, error) {
-	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC()}
-	folder := p.Layout.Snapshot(e.Serial)
-	for _, scope := range Scopes(p.Scopes, e.Index) {
-		in := bySource(e.Index, scope)
-		repomd, err := p.writeIndex(ctx, indexSnapshot, scope, folder+"/"+scope, in, e)
-		if err != nil {
-			return s, err
-		}
-		if err := p.createSigned(ctx, folder+"/"+scope+"/repodata/repomd.xml", ".asc", repomd, e.At); err != nil {
-			return s, err
-		}
-		s.Feeds = append(s.Feeds, ScopeIndex{Scope: scope, Packages: len(in), Repomd: distro.DigestOf(repomd)})
-	}
-	return s, p.createSigned(ctx, folder+"/snapshot.json", ".asc", distro.CanonicalJSON(s), e.At)
-}
-
 // WriteStatement writes a release's statement and its signature.
 func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) error {
 	return p.createSigned(ctx, p.Layout.Statement(s.Version), ".sig", distro.CanonicalJSON(s), s.At)
@@ -147,31 +116,10 @@ func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) erro
 // current, waits until everything written before is durable, then switches the
 // pointers: history, current, at.json, timestamp.json, and current.json last of all.
 func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
-	type pointer struct {
-		folder string
-		repomd []byte
-	}
-	var pointers []pointer
-	for _, scope := range Scopes(p.Scopes, e.History) {
-		for _, f := range []struct {
-			kind    indexKind
-			folder  string
-			records []*distro.PackageRecord
-		}{{indexHistory, p.Layout.History(scope), ofScope(e.History, scope)}, {indexCurrent, p.Layout.Current(scope), bySource(e.Index, scope)}} {
-			repomd, err := p.writeIndex(ctx, f.kind, scope, f.folder, f.records, e)
-			if err != nil {
-				return err
-			}
-			pointers = append(pointers, pointer{f.folder, repomd})
-		}
-	}
-	if err := p.Tree.Sync(ctx); err != nil {
-		return errs.Wrap(err, "make the publication durable")
-	}
-	for _, pt := range pointers {
-		if err := p.swapSigned(ctx, pt.folder+"/repodata/repomd.xml", pt.repomd, e.At); err != nil {
-			return err
-		}
+	made, err := p.switchIndexes(ctx, e)
+	defer made.close()
+	if err != nil {
+		return err
 	}
 	if err := p.appendAt(ctx, e); err != nil {
 		return err
@@ -181,7 +129,10 @@ func (p *Publisher) Switch(ctx context.Context, e Edition, s Snapshot) error {
 	if _, err := p.writeTimestamp(ctx, c, e.At); err != nil {
 		return err
 	}
-	return errs.Wrap(p.swap(ctx, p.Layout.CurrentJSON(), distro.CanonicalJSON(c)), "switch the series to serial %d", e.Serial)
+	if err := p.swap(ctx, p.Layout.CurrentJSON(), distro.CanonicalJSON(c)); err != nil {
+		return errs.Wrap(err, "switch the series to serial %d", e.Serial)
+	}
+	return p.keep(ctx, e, made)
 }
 
 // WriteDistribution swaps distribution.json, what the distribution says of itself.

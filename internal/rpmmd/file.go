@@ -87,3 +87,22 @@ func (f *DataFile) add(src io.ReaderAt, off, n int64) {
 	}
 	f.parts = append(f.parts, segment{src: src, off: off, n: n})
 }
+
+func (s segment) size() int64 {
+	if s.src == nil {
+		return int64(len(s.data))
+	}
+	return s.n
+}
+
+// bytes reads the whole piece.
+func (s segment) bytes() ([]byte, error) {
+	if s.src == nil {
+		return s.data, nil
+	}
+	b := make([]byte, s.n)
+	if n, err := s.src.ReadAt(b, s.off); n < len(b) {
+		return nil, err
+	}
+	return b, nil
+}

@@ -6,41 +6,141 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"iter"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 
 	"slipway/internal/errs"
 )
 
 // State is what an [Update] must know of the index before it: where the frames of
-// the data files begin, which packages they hold, and the sums up to there. It is
-// no truth of its own: without it the same index is made from the packages.
+// the data files begin, which packages they hold, and some sums up to there. It
+// is no truth of its own: without it the same index is made from the packages.
+// What is known of single packages is read from its file when it is needed.
 // docs/format/index-state.md describes the bytes.
 type State struct {
 	Compression Compression
-	Records     [len(documents)]Record // of primary, filelists and other
+	Records     []Record // of primary, filelists and other, and of the twin's primary
 
-	noOpen bool    // sums of the open text are not carried
+	noOpen bool    // open-checksum is not made, sums are not carried
 	head   offsets // stored size of the head
 	frames []frame
-	stamps [len(documents)]stamp
+	stamps [maxStreams]stamp
 }
+
+// maxStreams: the documents, and the primary of a twin.
+const maxStreams = len(documents) + 1
 
 type frame struct {
-	keys  []key
-	parts [len(documents)]part
+	n     int     // packages
+	first string  // Sort of the first
+	cut   uint32  // cutHash of the first
+	block segment // what is known of them
+	crc   uint32  // of the block
+	parts [maxStreams]part
+	sums  *[maxStreams]sums // where the files end with this frame; nil: not kept
 }
 
-// part is a frame in one data file.
-type part struct {
-	size, open int64  // bytes, stored and open
-	sum        []byte // marshalled sha256 of the stored file up to the end of the frame
-	openSum    []byte // the same of the open text; nil when it is not carried
-}
+// part is a frame in one data file: bytes, stored and open.
+type part struct{ size, open int64 }
+
+// sums are marshalled states of sha256: of a file as stored, and open.
+type sums struct{ stored, open []byte }
+
+// sumsEvery: so many frames are read again at most to continue a sum.
+const sumsEvery = 16
 
 func (r Record) name() string { return path.Base(r.Href) }
+
+// known reads what is known of the packages of a frame.
+func (s *State) known(i int) ([]known, error) {
+	f := &s.frames[i]
+	b, err := f.block.bytes()
+	if err != nil {
+		return nil, err
+	}
+	list := readBlock(b, f.n)
+	if list == nil || crc32.Checksum(b, castagnoli) != f.crc || list[0].sort != f.first || list[0].cut != f.cut {
+		return nil, fmt.Errorf("block %d of the state is damaged", i)
+	}
+	return list, nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Known is a package of an index.
+type Known struct{ Sort, Note string }
+
+// Begins gives the packages whose Sort begins with prefix.
+func (s *State) Begins(prefix string) ([]Known, error) {
+	lo, hi := 0, len(s.frames)
+	for lo < hi { // the last frame that begins before prefix
+		if mid := (lo + hi) / 2; s.frames[mid].first < prefix {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	var out []Known
+	for i := max(0, lo-1); i < len(s.frames) && (s.frames[i].first < prefix || strings.HasPrefix(s.frames[i].first, prefix)); i++ {
+		list, err := s.known(i)
+		if err != nil {
+			return nil, errs.E(errs.Conflict, Unusable, err)
+		}
+		for _, k := range list {
+			if strings.HasPrefix(k.sort, prefix) {
+				out = append(out, Known{k.sort, k.note})
+			}
+		}
+	}
+	return out, nil
+}
+
+// All gives all packages; it stops after an error.
+func (s *State) All() iter.Seq2[Known, error] {
+	return func(yield func(Known, error) bool) {
+		for i := range s.frames {
+			list, err := s.known(i)
+			if err != nil {
+				yield(Known{}, errs.E(errs.Conflict, Unusable, err))
+				return
+			}
+			for _, k := range list {
+				if !yield(Known{k.sort, k.note}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// HasAny reports whether one of the items is in the index: its ID at its Href.
+func (s *State) HasAny(items []Item) (bool, error) {
+	want := map[key]bool{}
+	var buf []byte
+	for i := range items {
+		var k known
+		k, buf = items[i].known(buf)
+		want[k.key] = true
+	}
+	for i := range s.frames {
+		f := &s.frames[i]
+		b, err := f.block.bytes()
+		if err != nil {
+			return false, errs.E(errs.Conflict, Unusable, err)
+		}
+		for j := range f.n {
+			if want[key(b[j*fixedKnown:])] {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
 
 // stamp tells whether a file may have changed without reading it.
 type stamp struct{ mtime, ctime, inode int64 }
@@ -64,7 +164,8 @@ func stampOf(r any) stamp {
 
 // Stamp notes the data files of the state as they were written, so that the next
 // Update believes them while nobody touched them; others it reads whole, and
-// compares with their checksum. Call it when the files have their final names.
+// compares with their checksum. open is called for the files in the order of
+// Records. Call it when the files have their final names.
 func (s *State) Stamp(open func(name string) (io.ReaderAt, error)) error {
 	for i := range s.Records {
 		f, err := open(s.Records[i].name())
@@ -77,7 +178,7 @@ func (s *State) Stamp(open func(name string) (io.ReaderAt, error)) error {
 }
 
 // Check compares the data files with the state, by their stamps or by their
-// bytes, and gives errs.Conflict when one is another.
+// bytes, and gives errs.Conflict when one is another. See Stamp for open.
 func (s *State) Check(open func(name string) (io.ReaderAt, error)) error {
 	for i := range s.Records {
 		f, err := open(s.Records[i].name())
@@ -92,9 +193,9 @@ func (s *State) Check(open func(name string) (io.ReaderAt, error)) error {
 }
 
 // check reports whether r is the data file that the state tells of.
-func (s *State) check(doc int, r io.ReaderAt) error {
-	rec := s.Records[doc]
-	if is := stampOf(r); is != (stamp{}) && is == s.stamps[doc] {
+func (s *State) check(stream int, r io.ReaderAt) error {
+	rec := s.Records[stream]
+	if is := stampOf(r); is != (stamp{}) && is == s.stamps[stream] {
 		return nil
 	}
 	h := sha256.New()
@@ -111,27 +212,56 @@ func (s *State) check(doc int, r io.ReaderAt) error {
 // Packages gives the number of packages.
 func (s *State) Packages() int {
 	n := 0
-	for _, f := range s.frames {
-		n += len(f.keys)
+	for i := range s.frames {
+		n += s.frames[i].n
 	}
 	return n
 }
 
-// The bytes of a state: magic, version, body, sha256 of all before.
+// The bytes of a state: magic, version, size of the front, front, sha256 of all
+// before; then the blocks.
 const (
 	stateMagic   = "slipway-index\n"
-	stateVersion = 1
+	stateVersion = 2
+	stateFixed   = len(stateMagic) + 1 + 8
 	sumState     = 108 // bytes of a marshalled sha256
 	maxState     = 1 << 30
 )
 
-// Encode gives the bytes of a state. extra is the caller's, see [DecodeState].
+// Encode gives the bytes of a state. extra is the caller's, see [ReadState].
 func (s *State) Encode(extra []byte) []byte {
-	b := make([]byte, 0, 4096+len(extra)+len(s.frames)*(8*sumState)+s.Packages()*len(key{}))
-	b = append(b, stateMagic...)
-	b = binary.AppendUvarint(b, stateVersion)
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b, extra); err != nil {
+		return nil // a state that cannot be read is none
+	}
+	return b.Bytes()
+}
+
+// WriteTo writes a state. The one that it was made from must still be open: what
+// is known of kept frames is copied from there.
+func (s *State) WriteTo(w io.Writer, extra []byte) (int64, error) {
+	var f DataFile
+	front := withSum(s.front(extra))
+	f.parts = append(f.parts, segment{data: front})
+	for i := range s.frames {
+		b := s.frames[i].block
+		if b.src != nil {
+			f.add(b.src, b.off, b.n)
+		} else if last := &f.parts[len(f.parts)-1]; last.src == nil {
+			last.data = append(last.data, b.data...)
+		} else {
+			f.parts = append(f.parts, segment{data: b.data[:len(b.data):len(b.data)]})
+		}
+	}
+	return f.WriteTo(w)
+}
+
+func (s *State) front(extra []byte) []byte {
+	b := make([]byte, stateFixed, 4096+len(extra)+len(s.frames)*80)
+	copy(b, stateMagic)
+	b[len(stateMagic)] = stateVersion
 	b = appendBytes(b, []byte(s.Compression))
-	b = append(b, boolByte(s.noOpen))
+	b = append(b, boolByte(s.noOpen), byte(len(s.Records)))
 	for i, r := range s.Records {
 		b = appendBytes(b, []byte(r.Checksum.Value))
 		b = appendBytes(b, []byte(r.OpenChecksum.Value))
@@ -140,18 +270,27 @@ func (s *State) Encode(extra []byte) []byte {
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.frames)))
-	for _, f := range s.frames {
-		b = binary.AppendUvarint(b, uint64(len(f.keys)))
-		for _, k := range f.keys {
-			b = append(b, k[:]...)
-		}
-		for _, p := range f.parts {
+	for i := range s.frames {
+		f := &s.frames[i]
+		b = binary.AppendUvarint(b, uint64(f.n))
+		b = binary.AppendUvarint(b, uint64(f.block.size()))
+		b = binary.LittleEndian.AppendUint32(b, f.crc)
+		b = binary.LittleEndian.AppendUint32(b, f.cut)
+		b = appendBytes(b, []byte(f.first))
+		for _, p := range f.parts[:len(s.Records)] {
 			b = binary.AppendUvarint(b, uint64(p.size))
 			b = binary.AppendUvarint(b, uint64(p.open))
-			b = append(append(b, p.sum...), p.openSum...)
+		}
+		kept := f.sums != nil && (i%sumsEvery == sumsEvery-1 || i >= len(s.frames)-2)
+		if b = append(b, boolByte(kept)); kept {
+			for _, p := range f.sums[:len(s.Records)] {
+				b = append(append(b, p.stored...), p.open...)
+			}
 		}
 	}
-	return withSum(appendBytes(b, extra))
+	b = appendBytes(b, extra)
+	binary.LittleEndian.PutUint64(b[len(stateMagic)+1:], uint64(len(b)-stateFixed))
+	return b
 }
 
 func withSum(b []byte) []byte {
@@ -159,31 +298,50 @@ func withSum(b []byte) []byte {
 	return append(b, sum[:]...)
 }
 
-// DecodeState reads what Encode wrote. Anything else is errs.Invalid: then there
-// is no last index, and the metadata is to be made from the packages.
+// DecodeState is ReadState of bytes in memory.
 func DecodeState(b []byte) (s *State, extra []byte, err error) {
+	return ReadState(bytes.NewReader(b), int64(len(b)))
+}
+
+// ReadState reads what WriteTo wrote, the front of it; r must stay open as long
+// as the state, and one made from it, are used. Anything else is errs.Invalid:
+// then there is no last index, and the metadata is to be made from the packages.
+func ReadState(src io.ReaderAt, size int64) (s *State, extra []byte, err error) {
 	bad := func(why string) (*State, []byte, error) {
 		return nil, nil, errs.E(errs.Invalid, "the state of the index cannot be read: "+why, errs.Hint("remove it: the metadata is then made again from the packages"))
 	}
-	body, ok := bytes.CutPrefix(b, []byte(stateMagic))
-	if !ok || len(body) < sha256.Size || len(b) > maxState {
+	fixed := make([]byte, stateFixed)
+	if n, _ := src.ReadAt(fixed, 0); n < stateFixed || string(fixed[:len(stateMagic)]) != stateMagic || size > maxState {
 		return bad("it is no state of Slipway")
 	}
 	// The version stands before the sum is believed: another version may sum otherwise.
-	if v, n := binary.Uvarint(body); n <= 0 || v != stateVersion {
+	if fixed[len(stateMagic)] != stateVersion {
 		return bad("it has another version")
+	}
+	length := binary.LittleEndian.Uint64(fixed[len(stateMagic)+1:])
+	if length > uint64(size) {
+		return bad("it is cut")
+	}
+	b := make([]byte, stateFixed+int(length)+sha256.Size)
+	if n, _ := src.ReadAt(b, 0); n < len(b) {
+		return bad("it is cut")
 	}
 	if sum := sha256.Sum256(b[:len(b)-sha256.Size]); !bytes.Equal(sum[:], b[len(b)-sha256.Size:]) {
 		return bad("its checksum is wrong")
 	}
-	r := &stateReader{b: body[1 : len(body)-sha256.Size]}
+	r := &stateReader{b: b[stateFixed : len(b)-sha256.Size]}
 	s = &State{Compression: Compression(r.bytes())}
 	suffix, err := s.Compression.suffix()
 	if err != nil {
 		return bad("unknown compression")
 	}
 	s.noOpen = r.take(1)[0] != 0
-	for i, doc := range documents {
+	streams := int(r.take(1)[0])
+	if streams < len(documents) || streams > maxStreams {
+		return bad("it is not of three files, nor of four")
+	}
+	for i := range streams {
+		doc := documents[i%len(documents)]
 		rec := Record{Type: doc.kind, Checksum: Checksum{"sha256", string(r.bytes())}}
 		if open := string(r.bytes()); open != "" {
 			rec.OpenChecksum = Checksum{"sha256", open}
@@ -195,41 +353,44 @@ func DecodeState(b []byte) (s *State, extra []byte, err error) {
 		for _, to := range []*int64{&rec.Size, &rec.OpenSize, &rec.Timestamp, &s.head[i], &s.stamps[i].mtime, &s.stamps[i].ctime, &s.stamps[i].inode} {
 			*to = r.varint()
 		}
-		s.Records[i] = rec
+		s.Records = append(s.Records, rec)
 	}
-	sums := sumState
-	if !s.noOpen {
-		sums *= 2
-	}
-	s.frames = make([]frame, r.count(len(documents)*(sums+2)))
+	at := int64(len(b)) // of the next block
+	ends := s.head      // of the next frame
+	s.frames = make([]frame, r.count(12+2*streams))
 	for i := range s.frames {
 		f := &s.frames[i]
-		f.keys = make([]key, r.count(len(key{})))
-		if len(f.keys) == 0 {
+		f.n = int(r.varsize())
+		f.block = segment{src: src, off: at, n: r.varsize()}
+		at += f.block.n
+		f.crc, f.cut = binary.LittleEndian.Uint32(r.take(4)), binary.LittleEndian.Uint32(r.take(4))
+		f.first = string(r.bytes())
+		if f.n == 0 || int64(f.n) > f.block.n/int64(fixedKnown+3) {
 			r.failed = true
-			break
 		}
-		for j := range f.keys {
-			f.keys[j] = key(r.take(len(key{})))
+		for d := range streams {
+			f.parts[d] = part{size: r.varsize(), open: r.varsize()}
+			ends[d] += f.parts[d].size
 		}
-		for d := range f.parts {
-			f.parts[d] = part{size: r.varsize(), open: r.varsize(), sum: r.take(sumState)}
-			if !s.noOpen {
-				f.parts[d].openSum = r.take(sumState)
+		if r.take(1)[0] != 0 {
+			f.sums = &[maxStreams]sums{}
+			for d := range streams {
+				f.sums[d].stored = r.take(sumState)
+				if !s.noOpen {
+					f.sums[d].open = r.take(sumState)
+				}
 			}
+		}
+		if r.failed {
+			break
 		}
 	}
 	extra = r.bytes()
-	if r.failed || len(r.b) > 0 {
+	if r.failed || len(r.b) > 0 || at != size {
 		return bad("it is cut or too long")
 	}
-	// Offsets are sums of sizes: they must end inside the files.
-	for d := range documents {
-		at := s.head[d]
-		for _, f := range s.frames {
-			at += f.parts[d].size
-		}
-		if at < 0 || at > s.Records[d].Size {
+	for d := range streams {
+		if ends[d] < 0 || ends[d] > s.Records[d].Size {
 			return bad("its frames do not fit into the files")
 		}
 	}

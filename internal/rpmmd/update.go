@@ -8,10 +8,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 	"iter"
 	"runtime"
-	"sync"
 
 	"slipway/internal/errs"
 )
@@ -34,14 +34,17 @@ type Update struct {
 	// NoOpenChecksum leaves open-checksum out of repomd.xml (clients do without).
 	// Without it, a change in the middle costs opening all frames behind.
 	NoOpenChecksum bool
-	// Memo, if not nil, is shared by Updates of indexes that hold the same packages
-	// under other hrefs: what they have in common is compressed once.
-	Memo *Memo
+	// Twin, if not nil, makes a second index of the same packages with other hrefs:
+	// only its primary.xml differs.
+	Twin *Twin
 }
 
-// Memo keeps compressed frames of filelists and other, which no href stands in.
-// The zero value is ready. All that share it have one compression.
-type Memo struct{ frames sync.Map } // sha256 of the open text -> stored
+// Twin is a second index of the same packages.
+type Twin struct {
+	From, To string // every Href begins with From; in the twin with To instead
+	// Open is Update.Open for the twin's primary.
+	Open func(name string) (io.ReaderAt, error)
+}
 
 // Unusable is the message of the errs.Conflict that is about [Update.Last].
 const Unusable = "the last index cannot be used"
@@ -51,7 +54,10 @@ const Unusable = "the last index cannot be used"
 type Index struct {
 	Repomd []byte // repomd.xml
 	Files  []*DataFile
-	State  *State // for the next Update; see [State.Stamp]
+	// TwinRepomd and TwinFiles are the same of the twin.
+	TwinRepomd []byte
+	TwinFiles  []*DataFile
+	State      *State // for the next Update; see [State.Stamp]
 	// Same: primary, filelists and other are byte for byte those of Last.
 	Same bool
 	// Packages there are, Loaded of them by Load. Frames there are, Made of them new.
@@ -61,6 +67,40 @@ type Index struct {
 // Do makes the index of items, in their order; each href must occur once. All
 // errors of Load come together, in the order of items, each after its href.
 func (u Update) Do(ctx context.Context, items iter.Seq[Item]) (*Index, error) {
+	if u.Last != nil && !u.fits() {
+		u.Last = nil
+	}
+	return u.do(ctx, func() ([]planned, error) { return plan(items, u.Last) })
+}
+
+// Change makes the index of the packages that Last has, without those whose Sort
+// is in remove, and with add: where their Sort says, or at the end. It costs what
+// changes, but for copying and hashing. No Last, or one that was made with other
+// options, is errs.Conflict.
+func (u Update) Change(ctx context.Context, add []Item, remove []string) (*Index, error) {
+	if u.Last == nil || !u.fits() {
+		return nil, errs.E(errs.Conflict, Unusable)
+	}
+	return u.do(ctx, func() ([]planned, error) { return planChange(u.Last, add, remove) })
+}
+
+// fits reports whether Last was made with the same options.
+func (u *Update) fits() bool {
+	c := u.Compression
+	if c == "" {
+		c = Zstd
+	}
+	return u.Last.Compression == c && u.Last.noOpen == u.NoOpenChecksum && len(u.Last.Records) == u.streams()
+}
+
+func (u *Update) streams() int {
+	if u.Twin != nil {
+		return maxStreams
+	}
+	return len(documents)
+}
+
+func (u Update) do(ctx context.Context, plan func() ([]planned, error)) (*Index, error) {
 	suffix, err := u.Compression.suffix()
 	if err != nil {
 		return nil, err
@@ -71,12 +111,12 @@ func (u Update) Do(ctx context.Context, items iter.Seq[Item]) (*Index, error) {
 	if u.Compression == "" {
 		u.Compression = Zstd
 	}
-	if u.Last != nil && (u.Last.Compression != u.Compression || u.Last.noOpen != u.NoOpenChecksum) {
-		u.Last = nil
-	}
 	u.Timestamp = max(u.Timestamp, 0)
 	w := &writer{Update: u, index: &Index{State: &State{Compression: u.Compression, noOpen: u.NoOpenChecksum}}}
-	w.plan = plan(items, u.Last)
+	w.docs = make([]stream, u.streams())
+	if w.plan, err = plan(); err != nil {
+		return nil, errs.E(errs.Conflict, Unusable, err)
+	}
 	if err := w.open(); err != nil {
 		return nil, err
 	}
@@ -86,36 +126,42 @@ func (u Update) Do(ctx context.Context, items iter.Seq[Item]) (*Index, error) {
 	return w.finish(suffix)
 }
 
-// writer is one Do.
+// writer is one Do or Change.
 type writer struct {
 	Update
-	plan  []planned
-	old   [len(documents)]io.ReaderAt // data files of Last
-	start []offsets                   // of Last's frames
-	where map[key]place               // packages of Last's frames that are not kept
-	docs  [len(documents)]stream
-	index *Index
+	plan   []planned
+	old    [maxStreams]io.ReaderAt // data files of Last
+	start  []offsets               // of Last's frames
+	where  map[key]place           // packages of Last's frames that are not kept
+	docs   []stream
+	summed int // so many frames stand in the sums
+	index  *Index
 }
 
-type offsets [len(documents)]int64
+type offsets [maxStreams]int64
 
 // place is a package of the last index.
 type place struct{ frame, at int }
 
-// stream is one data file as it grows. The sums are behind while kept frames
-// stand where they stood: the state of Last continues them.
+// stream is one data file as it grows.
 type stream struct {
 	file      DataFile
 	sum, open hash.Hash
 	size      int64
 	openSize  int64
+	// behind is what sum does not have yet: a window of the last index.
+	behind segment
 }
 
 // open prepares the last index and begins the new one.
 func (w *writer) open() error {
 	if w.Last != nil {
-		for i := range documents {
-			r, err := w.Open(w.Last.Records[i].name())
+		for i := range w.docs {
+			open := w.Open
+			if i == len(documents) {
+				open = w.Twin.Open
+			}
+			r, err := open(w.Last.Records[i].name())
 			if err == nil {
 				err = w.Last.check(i, r)
 			}
@@ -132,28 +178,61 @@ func (w *writer) open() error {
 		}
 		w.where, w.start = map[key]place{}, make([]offsets, len(w.Last.frames))
 		at := w.Last.head
-		for i, f := range w.Last.frames {
+		for i := range w.Last.frames {
+			f := &w.Last.frames[i]
 			w.start[i] = at
-			for d := range documents {
+			for d := range w.docs {
 				at[d] += f.parts[d].size
 			}
 			if !kept[i] {
-				for j, k := range f.keys {
-					w.where[k] = place{i, j}
+				list, err := w.Last.known(i)
+				if err != nil {
+					return errs.E(errs.Conflict, Unusable, err)
+				}
+				for j := range list {
+					w.where[list[j].key] = place{i, j}
 				}
 			}
 		}
 	}
-	for i, doc := range documents {
+	for i := range w.docs {
 		s := &w.docs[i]
 		s.sum = sha256.New()
 		if !w.NoOpenChecksum {
 			s.open = sha256.New()
 		}
-		if err := w.append(i, []byte(doc.head()), nil); err != nil {
+		if err := w.append(i, []byte(documents[i%len(documents)].head()), nil); err != nil {
 			return err
 		}
 		w.index.State.head[i] = s.size
+	}
+	return w.resume()
+}
+
+// resume takes over the sums that the last index has of the frames that both
+// begin with.
+func (w *writer) resume() error {
+	prefix := 0
+	for prefix < len(w.plan) && w.plan[prefix].old == prefix {
+		prefix++
+	}
+	for i := prefix - 1; i >= 0; i-- {
+		kept := w.Last.frames[i].sums
+		if kept == nil {
+			continue
+		}
+		for d := range w.docs {
+			if err := restore(w.docs[d].sum, kept[d].stored); err != nil {
+				return errs.E(errs.Conflict, Unusable, err)
+			}
+			if s := &w.docs[d]; s.open != nil {
+				if err := restore(s.open, kept[d].open); err != nil {
+					return errs.E(errs.Conflict, Unusable, err)
+				}
+			}
+		}
+		w.summed = i + 1
+		return nil
 	}
 	return nil
 }
@@ -164,8 +243,11 @@ func (w *writer) append(doc int, open, stored []byte) error {
 	if stored == nil {
 		var err error
 		if stored, err = w.Compression.pack(open); err != nil {
-			return errs.E(errs.Internal, "compressing "+documents[doc].kind+".xml", err)
+			return errs.E(errs.Internal, "compressing "+documents[doc%len(documents)].kind+".xml", err)
 		}
+	}
+	if err := s.catchUp(); err != nil {
+		return errs.E(errs.Conflict, Unusable, err)
 	}
 	s.sum.Write(stored)
 	if s.open != nil {
@@ -177,9 +259,27 @@ func (w *writer) append(doc int, open, stored []byte) error {
 	return nil
 }
 
+// catchUp hashes what was kept.
+func (s *stream) catchUp() error {
+	if s.behind.n == 0 {
+		return nil
+	}
+	buf := buffers.get(1 << 18)[:1<<18]
+	defer buffers.put(buf)
+	for s.behind.n > 0 {
+		b := buf[:min(s.behind.n, int64(len(buf)))]
+		if n, err := s.behind.src.ReadAt(b, s.behind.off); n < len(b) {
+			return fmt.Errorf("a data file ends too early: %w", err)
+		}
+		s.sum.Write(b)
+		s.behind.off, s.behind.n = s.behind.off+int64(len(b)), s.behind.n-int64(len(b))
+	}
+	return nil
+}
+
 // made is a new frame; open are the elements of its packages.
 type made struct {
-	open, stored [len(documents)][]byte
+	open, stored [maxStreams][]byte
 	loaded       int
 	err          errs.List
 }
@@ -208,11 +308,13 @@ func (w *writer) frames(ctx context.Context) error {
 	}()
 	var problems errs.List
 	prefix := true
+	state := w.index.State
+	state.frames = make([]frame, 0, len(w.plan))
 	for i, p := range w.plan {
 		if p.old >= 0 {
 			prefix = prefix && p.old == i
 			if len(problems) == 0 {
-				if err := w.keep(p, prefix); err != nil {
+				if err := w.keep(p.old, prefix); err != nil {
 					return errs.E(errs.Conflict, Unusable, err)
 				}
 			}
@@ -229,67 +331,74 @@ func (w *writer) frames(ctx context.Context) error {
 		if problems = append(problems, m.err...); len(problems) > 0 {
 			continue
 		}
-		f := frame{keys: p.keys}
-		for d := range documents {
-			before, openBefore := w.docs[d].size, w.docs[d].openSize
+		block := appendBlock(nil, p.known)
+		f := frame{n: len(p.known), first: p.known[0].sort, cut: p.known[0].cut, block: segment{data: block}, crc: crc32.Checksum(block, castagnoli)}
+		for d := range w.docs {
+			f.parts[d] = part{int64(len(m.stored[d])), int64(len(m.open[d]))}
 			if err := w.append(d, m.open[d], m.stored[d]); err != nil {
 				return err
 			}
-			f.parts[d] = w.docs[d].part(before, openBefore)
 			buffers.put(m.open[d])
 		}
-		w.index.State.frames = append(w.index.State.frames, f)
+		f.sums = w.sums()
+		state.frames = append(state.frames, f)
 		w.index.Made, w.index.Loaded = w.index.Made+1, w.index.Loaded+m.loaded
 	}
 	w.index.Same = prefix && w.Last != nil && len(w.plan) == len(w.Last.frames)
 	return problems.Err()
 }
 
-// part notes what was appended since, with the sums up to here.
-func (s *stream) part(before, openBefore int64) part {
-	p := part{size: s.size - before, open: s.openSize - openBefore, sum: marshal(s.sum)}
-	if s.open != nil {
-		p.openSum = marshal(s.open)
+// sums gives the sums up to here. Where the open sum is left out changes come
+// anywhere: no sum is kept.
+func (w *writer) sums() *[maxStreams]sums {
+	if w.NoOpenChecksum {
+		return nil
 	}
-	return p
+	var out [maxStreams]sums
+	for d := range w.docs {
+		out[d] = sums{marshal(w.docs[d].sum), marshal(w.docs[d].open)}
+	}
+	return &out
 }
 
-// keep copies a frame of the last index. In the prefix that both have, its sums
-// are those that the state holds; behind, its bytes are read once.
-func (w *writer) keep(p planned, prefix bool) error {
-	f := frame{keys: p.keys, parts: w.Last.frames[p.old].parts}
-	for d := range documents {
-		s, part := &w.docs[d], &f.parts[d]
-		at := w.start[p.old][d]
+// keep copies a frame of the last index, which may stand in the sums already.
+func (w *writer) keep(old int, prefix bool) error {
+	f := w.Last.frames[old]
+	for d := range w.docs {
+		s, part := &w.docs[d], f.parts[d]
+		at := w.start[old][d]
 		s.file.add(w.old[d], at, part.size)
 		s.size += part.size
 		s.openSize += part.open
-		if prefix {
-			if err := restore(s.sum, part.sum); err != nil {
-				return err
-			}
-			if s.open != nil {
-				if err := restore(s.open, part.openSum); err != nil {
-					return err
-				}
-			}
+		if prefix && old < w.summed {
 			continue
 		}
-		stored, err := w.stored(p.old, d)
+		if s.open == nil { // one reading for many
+			if s.behind.n == 0 {
+				s.behind = segment{src: w.old[d], off: at}
+			} else if s.behind.off+s.behind.n != at {
+				if err := s.catchUp(); err != nil {
+					return err
+				}
+				s.behind = segment{src: w.old[d], off: at}
+			}
+			s.behind.n += part.size
+			continue
+		}
+		stored, err := w.stored(old, d)
 		if err != nil {
 			return err
 		}
 		s.sum.Write(stored)
-		part.sum = marshal(s.sum)
-		if s.open != nil {
-			open, err := w.Compression.unpack(stored, part.open)
-			if err != nil {
-				return err
-			}
-			s.open.Write(open)
-			part.openSum = marshal(s.open)
+		open, err := w.Compression.unpack(stored, part.open)
+		if err != nil {
+			return err
 		}
+		s.open.Write(open)
 		buffers.put(stored)
+	}
+	if !prefix || old >= w.summed {
+		f.sums = w.sums()
 	}
 	w.index.State.frames = append(w.index.State.frames, f)
 	return nil
@@ -316,7 +425,7 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 		if ctx.Err() != nil {
 			return m
 		}
-		if at, ok := w.where[p.keys[i]]; ok {
+		if at, ok := w.where[p.known[i].key]; ok {
 			if was[at.frame] == nil {
 				elements, err := w.elements(at.frame)
 				if err != nil {
@@ -343,43 +452,58 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 			m.open[d] = doc.encode(m.open[d], &e)
 		}
 	}
-	for d, doc := range documents {
+	if w.Twin != nil && len(m.err) == 0 {
+		last := len(documents)
+		var err error
+		if m.open[last], err = w.Twin.translate(buffers.get(len(m.open[0])), m.open[0], len(p.items)); err != nil {
+			m.err = append(m.err, err)
+		}
+	}
+	for d := range w.docs {
 		if len(m.err) > 0 {
 			break
 		}
 		var err error
-		if m.stored[d], err = w.pack(d, m.open[d]); err != nil {
-			m.err = append(m.err, errs.E(errs.Internal, "compressing "+doc.kind+".xml", err))
+		if m.stored[d], err = w.Compression.pack(m.open[d]); err != nil {
+			m.err = append(m.err, errs.E(errs.Internal, "compressing "+documents[d%len(documents)].kind+".xml", err))
 		}
 	}
 	return m
 }
 
-// pack compresses a frame, or gives what another Update made of the same.
-func (w *writer) pack(doc int, open []byte) ([]byte, error) {
-	if w.Memo == nil || doc == 0 {
-		return w.Compression.pack(open)
+var hrefStart = []byte("\n  <location href=\"") // nowhere inside: "<" in text is escaped
+
+// translate gives the n elements of a frame of primary with the twin's hrefs.
+func (t *Twin) translate(dst, primary []byte, n int) ([]byte, error) {
+	for {
+		i := bytes.Index(primary, hrefStart)
+		if i < 0 {
+			break
+		}
+		i += len(hrefStart)
+		rest, ok := bytes.CutPrefix(primary[i:], []byte(t.From))
+		if !ok {
+			return nil, errs.Ef(errs.Internal, "an href of the index does not begin with %s", t.From)
+		}
+		dst = append(append(dst, primary[:i]...), t.To...)
+		primary = rest
+		n--
 	}
-	key := sha256.Sum256(open)
-	if v, ok := w.Memo.frames.Load(key); ok {
-		return v.([]byte), nil
+	if n != 0 {
+		return nil, errs.E(errs.Conflict, Unusable)
 	}
-	stored, err := w.Compression.pack(open)
-	if err == nil {
-		w.Memo.frames.Store(key, stored)
-	}
-	return stored, err
+	return append(dst, primary...), nil
 }
 
 // elements gives the packages of a frame of the last index.
 func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 	var out [len(documents)][][]byte
+	f := &w.Last.frames[frame]
 	for d := range documents {
 		stored, err := w.stored(frame, d)
 		if err != nil {
 			return nil, err
 		}
-		f := w.Last.frames[frame]
 		open, err := w.Compression.unpack(stored, f.parts[d].open)
 		if err != nil {
 			return nil, err
@@ -393,8 +517,8 @@ func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 			out[d] = append(out[d], open[:i+len(elementEnd)])
 			open = open[i+len(elementEnd):]
 		}
-		if len(out[d]) != len(f.keys) {
-			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out[d]), len(f.keys))
+		if len(out[d]) != f.n {
+			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out[d]), f.n)
 		}
 	}
 	return &out, nil
@@ -403,18 +527,17 @@ func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 // finish closes the documents and writes repomd.xml.
 func (w *writer) finish(suffix string) (*Index, error) {
 	x := w.index
-	x.Frames = len(x.State.frames)
-	for _, f := range x.State.frames {
-		x.Packages += len(f.keys)
-	}
-	for i, doc := range documents {
-		s := &w.docs[i]
+	x.Frames, x.Packages = len(x.State.frames), x.State.Packages()
+	for i := range w.docs {
+		doc, s := documents[i%len(documents)], &w.docs[i]
 		if err := w.append(i, []byte(doc.tail()), nil); err != nil {
 			return nil, err
 		}
 		s.file.fill(doc.kind, suffix, s.sum, s.open, s.size, s.openSize, w.Timestamp)
-		x.State.Records[i] = s.file.Record
-		x.Files = append(x.Files, &s.file)
+		x.State.Records = append(x.State.Records, s.file.Record)
+		if i < len(documents) {
+			x.Files = append(x.Files, &s.file)
+		}
 	}
 	if w.Updateinfo != nil {
 		f, err := w.updateinfo(suffix)
@@ -423,12 +546,20 @@ func (w *writer) finish(suffix string) (*Index, error) {
 		}
 		x.Files = append(x.Files, f)
 	}
-	records := make([]Record, len(x.Files))
-	for i, f := range x.Files {
+	x.Repomd = w.repomd(x.Files)
+	if w.Twin != nil {
+		x.TwinFiles = append([]*DataFile{&w.docs[len(documents)].file}, x.Files[1:]...)
+		x.TwinRepomd = w.repomd(x.TwinFiles)
+	}
+	return x, nil
+}
+
+func (w *writer) repomd(files []*DataFile) []byte {
+	records := make([]Record, len(files))
+	for i, f := range files {
 		records[i] = f.Record
 	}
-	x.Repomd = EncodeRepomd(w.Revision, append(records, w.Keep...))
-	return x, nil
+	return EncodeRepomd(w.Revision, append(records, w.Keep...))
 }
 
 func (w *writer) updateinfo(suffix string) (*DataFile, error) {

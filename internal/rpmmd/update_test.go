@@ -3,7 +3,9 @@ package rpmmd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -265,21 +267,27 @@ func TestFramesAreOfBoundedSizeAndDoNotMove(t *testing.T) {
 		}
 	}
 	names := list(0, 50_000)
-	all := plan(items(names), nil)
-	for i, p := range all {
-		if n := len(p.keys); n > maxFrame || n < minFrame && i < len(all)-1 {
-			t.Errorf("frame %d has %d packages", i, n)
-		}
-	}
-	if len(all) < 300 || len(all) > 520 {
-		t.Errorf("%d frames of 50,000 packages", len(all))
+	all, err := plan(items(names), nil)
+	if err != nil {
+		t.Fatal(err)
 	}
 	last := &State{}
-	for _, p := range all {
-		last.frames = append(last.frames, frame{keys: p.keys})
+	for i, p := range all {
+		if n := len(p.known); n > maxFrame || n < minFrame && i < len(all)-1 {
+			t.Errorf("frame %d has %d packages", i, n)
+		}
+		b := appendBlock(nil, p.known)
+		last.frames = append(last.frames, frame{n: len(p.known), cut: p.known[0].cut, block: segment{data: b}, crc: crc32.Checksum(b, castagnoli)})
+	}
+	if len(all) < 900 || len(all) > 1200 {
+		t.Errorf("%d frames of 50,000 packages", len(all))
+	}
+	again, err := plan(items(slices.Delete(names, 20_000, 20_001)), last)
+	if err != nil {
+		t.Fatal(err)
 	}
 	fresh := 0
-	for _, p := range plan(items(slices.Delete(names, 20_000, 20_001)), last) {
+	for _, p := range again {
 		if p.old < 0 {
 			fresh++
 		}
@@ -303,7 +311,15 @@ func TestDecodeStateRefuses(t *testing.T) {
 	good := encodedState(t)
 	for i := range good {
 		for _, b := range [][]byte{good[:i], append(slices.Clone(good[:i]), append([]byte{good[i] ^ 1}, good[i+1:]...)...)} {
-			if _, _, err := DecodeState(b); !errs.Is(err, errs.Invalid) {
+			s, _, err := DecodeState(b)
+			if err == nil { // damage of a block is found when the block is read
+				for _, failed := range s.All() {
+					err = failed
+				}
+				if !errs.Is(err, errs.Conflict) {
+					t.Fatalf("byte %d: %v", i, err)
+				}
+			} else if !errs.Is(err, errs.Invalid) {
 				t.Fatalf("byte %d: %v", i, err)
 			}
 		}
@@ -312,14 +328,22 @@ func TestDecodeStateRefuses(t *testing.T) {
 
 func FuzzDecodeState(f *testing.F) {
 	good := encodedState(f)
-	f.Add(good[:len(good)-32])
+	front := stateFixed + int(binary.LittleEndian.Uint64(good[len(stateMagic)+1:]))
+	block := good[front+32:]
+	f.Add(good[:front])
 	f.Add(good[:40])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		// With a sum that fits, so that what is behind it is reached.
-		s, extra, err := DecodeState(withSum(slices.Clone(b)))
+		// With a size and a sum that fit, so that what is behind them is reached.
+		if len(b) >= stateFixed {
+			b = slices.Clone(b)
+			binary.LittleEndian.PutUint64(b[len(stateMagic)+1:], uint64(len(b)-stateFixed))
+		}
+		s, extra, err := DecodeState(append(withSum(b), block...))
 		if err != nil {
 			wantInvalid(t, err)
 			return
+		}
+		for range s.All() {
 		}
 		if again, more, err := DecodeState(s.Encode(extra)); err != nil || !bytes.Equal(extra, more) || again.Packages() != s.Packages() {
 			t.Errorf("does not come back: %v", err)
