@@ -24,13 +24,6 @@ func (b Board) machineArch() string {
 	return distro.MachineArch(b.Name)
 }
 
-// forScopes is the board as distro's rules about scopes see it.
-func (b Board) forScopes() distro.Board {
-	x := b.File.Board()
-	x.Name, x.SoCFamily = b.Name, b.SoCFamily
-	return x
-}
-
 // boards reads the files of the definition's boards, in its order, from the
 // layers' folders: those of the workspace, or as checked out for a build. Every
 // finding comes at once.

@@ -2,6 +2,7 @@ package litefile
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"slipway/internal/errs"
@@ -89,18 +90,26 @@ func (f *File) writer() {
 				return
 			}
 		}
-	more:
-		for len(group) < maxGroup {
-			select {
-			case o := <-f.ops:
-				group = append(group, o)
-			default:
-				break more
-			}
-		}
+		group = f.gather(group)
 		f.commit(group)
 		f.checkpoint()
 	}
+}
+
+// gather takes what is queued, and lets those who are about to queue do so: a
+// commit costs as much as many writes.
+func (f *File) gather(group []*op) []*op {
+	for quiet := 0; quiet < 2 && len(group) < maxGroup; {
+		select {
+		case o := <-f.ops:
+			group = append(group, o)
+			quiet = 0
+		default:
+			quiet++
+			runtime.Gosched()
+		}
+	}
+	return group
 }
 
 // commit runs a group in one transaction, and alone who fails in company.
