@@ -18,6 +18,7 @@ func (d *Definition) check() {
 	d.checkLayers()
 	d.checkBoards()
 	d.doc.unique("targets", "target", d.Targets)
+	d.checkFeeds()
 	d.checkPublish()
 	d.checkGate()
 	d.checkSecurity()
@@ -191,6 +192,16 @@ func (d *Definition) checkUpgrade(at string, b Board) {
 	case b.Boot.Rig == "":
 		d.doc.at(at, fmt.Sprintf("image %s is to upgrade itself, and no rig boots it", image), "boot: {rig: qemu-x86_64, upgrade: "+image+"}")
 	}
+}
+
+func (d *Definition) checkFeeds() {
+	for i, part := range d.Feeds.Separate {
+		if part != "" && !slices.Contains(distro.Parts, part) {
+			msg, hint := choice("part", part, distro.Parts)
+			d.doc.at(fmt.Sprintf("feeds.separate[%d]", i), msg, hint)
+		}
+	}
+	d.doc.unique("feeds.separate", "part", d.Feeds.Separate)
 }
 
 func (d *Definition) checkPublish() {

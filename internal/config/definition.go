@@ -88,6 +88,8 @@ type Component struct {
 type Feeds struct {
 	Format  string `json:"format" jsonschema:"enum=rpm,default=rpm"`
 	BaseURL string `json:"base_url" jsonschema:"required" rule:"url" jsonschema_description:"Address of the publication as clients see it, without the series: http, https or file."`
+	// Separate lists the parts, of distro.Parts, whose packages have feeds of their own.
+	Separate []string `json:"separate" jsonschema_description:"Parts with feeds of their own, off on devices: dbg (-dbg, -debuginfo), src (-src, -debugsource), dev (-dev, -devel, -staticdev)."`
 }
 
 // Publish says what leaves the house.

@@ -51,7 +51,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 			one.Progress = func(id string, done, total int, text string) { tell(board.Name+", "+id, done, total, text) }
 		}
 		runs = append(runs, boardRun{board: board.Name, bed: &one, checks: each})
-		for _, s := range []string{"noarch", board.File.Arch, board.machineArch()} {
+		for _, s := range w.withParts([]string{"noarch", board.File.Arch, board.machineArch()}) {
 			asked[s] = true
 		}
 	}
@@ -98,7 +98,7 @@ func (w *Workspace) boardBed(bed check.Bed, b Board, asked map[string]bool) chec
 	mine := func(l []distro.PackageRecord) []distro.PackageRecord {
 		var out []distro.PackageRecord
 		for _, r := range l {
-			if r.Scope == "noarch" || r.Scope == b.File.Arch || r.Scope == b.machineArch() {
+			if s, _ := distro.ScopePart(r.Scope); s == "noarch" || s == b.File.Arch || s == b.machineArch() {
 				out = append(out, r)
 			}
 		}

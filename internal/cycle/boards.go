@@ -3,6 +3,7 @@ package cycle
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"slipway/internal/config"
 	"slipway/internal/distro"
@@ -22,6 +23,13 @@ func (b Board) machineArch() string {
 		return a
 	}
 	return distro.MachineArch(b.Name)
+}
+
+// forScopes is the board as distro's rules about scopes see it.
+func (b Board) forScopes() distro.Board {
+	x := b.File.Board()
+	x.Name, x.SoCFamily = b.Name, b.SoCFamily
+	return x
 }
 
 // boards reads the files of the definition's boards, in its order, from the
@@ -73,6 +81,17 @@ func (w *Workspace) scopes() []string {
 	for _, b := range boards {
 		out = append(out, b.machineArch())
 	}
+	return w.withParts(out)
+}
+
+// withParts adds the scopes of the parts that have feeds of their own.
+func (w *Workspace) withParts(scopes []string) []string {
+	out := slices.Clone(scopes)
+	for _, part := range w.Definition.Feeds.Separate {
+		for _, s := range scopes {
+			out = append(out, s+"-"+part)
+		}
+	}
 	return out
 }
 
@@ -82,7 +101,7 @@ func (w *Workspace) deviceScopes() []string {
 	if len(w.Definition.Boards) == 0 {
 		return w.scopes()
 	}
-	return []string{"noarch", feed.ArchVariable, feed.MachineVariable}
+	return w.withParts([]string{"noarch", feed.ArchVariable, feed.MachineVariable})
 }
 
 // boardVars are the values of those variables on a board.

@@ -344,6 +344,11 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		}
 		return arts[i].Name < arts[j].Name
 	})
+	for i := range packages {
+		if p := &packages[i]; !p.Kept || p.Internal != "" { // what is published stays in its feed
+			p.Scope = distro.SplitScope(p.Scope, p.Name, w.Definition.Feeds.Separate)
+		}
+	}
 	feed.SortRecords(packages)
 	policy := w.Definition.PublicPolicy()
 	judgePublic(policy, packages)

@@ -214,6 +214,14 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if bed.Contents, err = w.imageContents(ctx, b); err != nil {
 		return nil, err
 	}
+	bed.Read = to.read
+	boards, err := w.boards(w.exportedLayer(b.ID))
+	if err != nil {
+		return nil, err
+	}
+	for _, board := range boards {
+		bed.Boards = append(bed.Boards, board.forScopes())
+	}
 	if bed.Images, err = w.bootImages(ctx, b, dir); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ type Board struct {
 	SoCFamily   string `json:"soc_family,omitempty"` // scope between the two: "imx8"
 	// Compatible are further architectures whose generic packages run on it, the best
 	// last, as Yocto names them in the tune's PACKAGE_EXTRA_ARCHS.
-	Compatible []string `json:"compatible,omitempty"`
+	Compatible string `json:"compatible,omitempty"` // words
 }
 
 // MachineArch gives the default scope of a board's machine packages: its name,

@@ -83,7 +83,7 @@ func (b Board) machineArch() string {
 // names them, the best last.
 func (b Board) archs() []string {
 	out := []string{}
-	for _, a := range append(slices.Clone(b.Compatible), b.Arch) {
+	for _, a := range append(strings.Fields(b.Compatible), b.Arch) {
 		if a = RPMArch(a); a != "noarch" && a != "" && !slices.Contains(out, a) {
 			out = append(out, a)
 		}

@@ -45,7 +45,11 @@ func RepoFile(o RepoOptions) string {
 	}
 	for _, s := range scopes {
 		id := strings.TrimPrefix(s, "$slipway_") // a section's name holds no variable
-		section(o.Distribution+"-"+id, fmt.Sprintf("%s %s - %s", o.Title, o.Series, s), url+"/"+o.Series+"/"+snapshot+"/"+s, 1)
+		enabled := 1
+		if _, part := distro.ScopePart(s); part != "" { // for developers: no device asks for its metadata unless told to
+			enabled = 0
+		}
+		section(o.Distribution+"-"+id, fmt.Sprintf("%s %s - %s", o.Title, o.Series, s), url+"/"+o.Series+"/"+snapshot+"/"+s, enabled)
 	}
 	for _, s := range scopes {
 		id := strings.TrimPrefix(s, "$slipway_")

@@ -75,7 +75,7 @@ func (p *plan) keptMarker(t *task) *marker {
 	m := &marker{Row: row, Kept: true}
 	contents := map[string]distro.Digest{}
 	for _, rec := range p.Packages {
-		if rec.SourceName == t.Key.Source && (rec.Scope == t.Target.Scope || rec.Scope == "noarch") && slices.Contains(t.Outputs, rec.Name) &&
+		if rec.SourceName == t.Key.Source && (rec.Arch == t.Target.Scope || rec.Arch == "noarch") && slices.Contains(t.Outputs, rec.Name) &&
 			distro.FormatEVR(rec.Epoch, rec.Version, "") == t.Key.Version {
 			rec.Kept = true
 			m.Records = append(m.Records, rec)
