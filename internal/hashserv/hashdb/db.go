@@ -234,10 +234,18 @@ func (d *DB) startFill() {
 // fill reads all rows into x. Each chunk is read and put under the lock that
 // orders changes: a row that is removed meanwhile cannot come back.
 func (d *DB) fill(x *index) (done bool, err error) {
+	err = d.f.ReadAlone(func(c *litefile.Conn) error {
+		done, err = d.fillFrom(c, x)
+		return err
+	})
+	return done, err
+}
+
+func (d *DB) fillFrom(c *litefile.Conn, x *index) (done bool, err error) {
 	method, task := int64(-1), any(int64(-1))
 	for {
 		n := 0
-		err := d.f.Read(d.ctx, func(c *litefile.Conn) error {
+		err := func() error {
 			d.apply.Lock()
 			defer d.apply.Unlock()
 			if d.idx.Load() != x {
@@ -260,7 +268,7 @@ func (d *DB) fill(x *index) (done bool, err error) {
 				return err
 			}
 			return c.Rows(cols+`WHERE method > ? ORDER BY method, task LIMIT ?`, []any{method, fillChunk}, take)
-		})
+		}()
 		switch {
 		case err != nil:
 			return false, err

@@ -282,3 +282,14 @@ func (f *File) CopyTo(path string) error {
 	_, _, err = c.Exec(`VACUUM INTO ?`, path)
 	return err
 }
+
+// ReadAlone is Read with a connection of its own: for long work that must not
+// wait for others, nor they for it.
+func (f *File) ReadAlone(fn func(*Conn) error) error {
+	c, err := connect(f.path, "_pragma=busy_timeout(10000)&_pragma=query_only(1)&_pragma=cache_size(-8192)")
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return fn(c)
+}
