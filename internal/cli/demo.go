@@ -280,7 +280,11 @@ func (a *app) demoProof(ctx context.Context, w *cycle.Workspace) error {
 	if _, err := w.Restore(ctx, one, dir); err != nil {
 		return err
 	}
-	_, err := a.verify(ctx, w.Tree, w.Definition.Series.Name, w.Public)
+	t, err := workspaceTrust(w, nil)
+	if err != nil {
+		return err
+	}
+	_, err = a.inspect(ctx, w.Tree, w.Definition.Series.Name, t, "")
 	return err
 }
 

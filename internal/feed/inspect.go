@@ -36,7 +36,10 @@ type Inspection struct {
 	// the log that was seen here before, "" for none.
 	SeenLog   func(origin string) string
 	LogOrigin string
-	Progress  func(done, total int)
+	// LogOptional: the keys of Trust.Log were named without saying which is the log's,
+	// so a log that none of them signs is a note.
+	LogOptional bool
+	Progress    func(done, total int)
 }
 
 // Proof says where a package comes from.
@@ -266,6 +269,7 @@ func (v *verifier) log(o Inspection) error {
 		v.find("%s: gone; a log of %s was seen here before", tlog.CheckpointFile, origin)
 		return nil
 	}
+	signed := false
 	for _, k := range v.trust.Log {
 		bare, ok := k.Ed25519()
 		if !ok {
@@ -277,10 +281,14 @@ func (v *verifier) log(o Inspection) error {
 			return nil
 		}
 		if _, err := tlog.ParseCheckpoint(b, key); err == nil || v.logKey == nil {
-			v.logKey = key
+			v.logKey, signed = key, err == nil
 		}
 	}
-	if v.logKey == nil {
+	switch {
+	case !signed && o.LogOptional:
+		v.report.Notes = append(v.report.Notes, "the transparency log was not checked: none of the keys that are trusted is the one of "+origin)
+		return nil
+	case v.logKey == nil:
 		v.find("%s: no log key is trusted, so the transparency log proves nothing", tlog.CheckpointFile)
 		return nil
 	}
@@ -297,7 +305,7 @@ func (v *verifier) log(o Inspection) error {
 		return err
 	}
 	found := len(v.report.Findings)
-	v.report.Logged = r.Size
+	v.report.Logged, v.report.LogOrigin = r.Size, origin
 	v.report.Findings = append(v.report.Findings, r.Findings...)
 	for _, name := range r.Unlogged {
 		if v.reached(name) {

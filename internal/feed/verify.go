@@ -30,7 +30,9 @@ type Report struct {
 	// Unfinished are the serials of snapshots that no pointer reached yet.
 	Unfinished []int    `json:"unfinished,omitempty"`
 	Logged     int64    `json:"logged,omitempty"`  // leaves of the transparency log, when there is one
+	LogOrigin  string   `json:"log,omitempty"`     // its name
 	Package    *Proof   `json:"package,omitempty"` // of the one that was asked about
+	Notes      []string `json:"notes,omitempty"`   // what could not be proved, and is no finding
 	Findings   []string `json:"findings"`
 }
 
