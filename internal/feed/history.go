@@ -138,6 +138,11 @@ func primary(ctx context.Context, t store.Tree, folder string) ([]*rpmmd.Primary
 	if err != nil {
 		return nil, errs.Wrap(err, "%s", folder)
 	}
+	return primaryOf(ctx, t, folder, md)
+}
+
+// primaryOf is primary for a repomd.xml that was read.
+func primaryOf(ctx context.Context, t store.Tree, folder string, md *rpmmd.Repomd) ([]*rpmmd.PrimaryPackage, error) {
 	rec, ok := md.Record("primary")
 	if !ok {
 		return nil, errs.E(errs.Invalid, folder+"/repodata/repomd.xml names no primary.xml", errs.Hint("slipway verify"))
