@@ -50,8 +50,8 @@ a time (RFC 3339), snapshots/17, or current.`,
 				})
 			})
 		}}
-	return group("feed", "the feeds: list, show, diff, repofile, index, export", "  slipway feed list\n  slipway feed show libknot\n  slipway feed repofile\n  slipway feed index ./packages",
-		list, a.feedShowCmd(), a.feedDiffCmd(), repofile, a.feedIndexCmd(), a.feedExportCmd())
+	return group("feed", "the feeds: list, show, diff, repofile, index, export, and ones of your own: create, add", "  slipway feed list\n  slipway feed show libknot\n  slipway feed repofile\n  slipway feed index ./packages",
+		list, a.feedShowCmd(), a.feedDiffCmd(), repofile, a.feedIndexCmd(), a.feedExportCmd(), a.feedCreateCmd(), a.feedAddCmd())
 }
 
 func (a *app) feedShowCmd() *cobra.Command {
