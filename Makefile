@@ -2,11 +2,13 @@
 SHELL := /bin/bash
 DIR ?= build/demo
 BIN := build/slipway
+DEVICES := amd64 arm64
+VERSION := $(shell sed -n 's/^var Version = "\(.*\)"$$/\1/p' internal/cli/root.go)
 # Where Go's own installer puts it, for a PATH that nobody has extended yet.
 export PATH := $(PATH):/usr/local/go/bin
 STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 
-.PHONY: help demo test check bench build staticcheck shellcheck
+.PHONY: help demo test check bench build device staticcheck shellcheck
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -33,11 +35,19 @@ bench: ## run all benchmarks and write docs/benchmarks.md
 	@scripts/install-packages test
 	@scripts/bench
 
-build: ## build/slipway, a static program
+build: device ## build/slipway, and for devices build/slipway-device-{amd64,arm64}, static programs
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BIN) ./cmd/slipway
+
+# slipway-device for the architectures of the example; armv7, which it does not
+# have: make device DEVICES="amd64 arm64 armv7". The same bytes for the same source.
+device:
 	@scripts/check-go
 	@mkdir -p build
 	@[ -x $(BIN) ] || echo "Building $(BIN); the first time takes a minute or two"
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BIN) ./cmd/slipway
+	@for arch in $(DEVICES); do \
+		env CGO_ENABLED=0 GOOS=linux GOARCH=$${arch%v7} GOARM=7 go build -trimpath -buildvcs=false -tags nethttpomithttp2 \
+			-ldflags "-s -w -X slipway/internal/device.Version=$(VERSION)" -o build/slipway-device-$$arch ./cmd/slipway-device || exit 1; \
+	done
 
 staticcheck: ## staticcheck, pinned in tools/go.mod, and gofmt
 	@scripts/check-go

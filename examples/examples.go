@@ -9,10 +9,13 @@
 package examples
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -48,6 +51,50 @@ var Names = []string{"halyard", "halyard-packages"}
 
 // Load gives the revisions of the example of that name.
 func Load(name string) ([]Revision, error) { return read(files, name) }
+
+// DeviceArches are the architectures, as Debian calls them, for which AddDevice
+// wants a program slipway-device-<arch>.
+var DeviceArches = []string{"amd64", "arm64"}
+
+// AddDevice lays the programs slipway-device-<arch> of a folder beside their spec.
+// When one is missing it leaves the package out, of the layers and the images, and
+// gives false. An example without that spec stays as it is, and gives true.
+func AddDevice(revisions []Revision, dir string) (bool, error) {
+	const folder, name = "layers/halyard/specs/slipway-device/", "slipway-device"
+	first := revisions[0]
+	if first.Files[folder+name+".spec"] == nil {
+		return true, nil
+	}
+	for _, arch := range DeviceArches {
+		program := name + "-" + arch
+		data, err := os.ReadFile(filepath.Join(dir, program))
+		if os.IsNotExist(err) {
+			leaveOut(revisions, folder, name)
+			return false, nil
+		}
+		if err != nil {
+			return false, errs.E(errs.Unavailable, "read "+program, err)
+		}
+		first.Files[folder+program], first.Exec[folder+program] = data, true
+	}
+	return true, nil
+}
+
+// leaveOut takes the folder of a spec out of all revisions, and the lines of its
+// package out of their images.
+func leaveOut(revisions []Revision, folder, name string) {
+	for _, r := range revisions {
+		for file, data := range r.Files {
+			switch {
+			case strings.HasPrefix(file, folder):
+				delete(r.Files, file)
+				delete(r.Exec, file)
+			case path.Base(path.Dir(file)) == "images":
+				r.Files[file] = bytes.ReplaceAll(data, []byte("  - "+name+"\n"), nil)
+			}
+		}
+	}
+}
 
 func read(fsys fs.FS, name string) ([]Revision, error) {
 	var all []Revision

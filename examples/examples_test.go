@@ -1,6 +1,8 @@
 package examples
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -33,6 +35,60 @@ func TestHalyardRevisions(t *testing.T) {
 	}
 	if n := len(revisions[1].Files); n != 2 {
 		t.Errorf("the security fix changes %d files", n)
+	}
+}
+
+func TestAddDevice(t *testing.T) {
+	t.Parallel()
+	const spec = "layers/halyard/specs/slipway-device/slipway-device.spec"
+	listed := func(r Revision, image string) bool {
+		return strings.Contains(string(r.Files[image]), "  - slipway-device\n")
+	}
+	images := []string{"layers/halyard/images/light.yaml", "layers/halyard-self-update/images/full.yaml"}
+	load := func() []Revision {
+		revisions, err := Halyard()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return revisions
+	}
+	dir := t.TempDir()
+	for i, arch := range DeviceArches {
+		revisions := load()
+		if there, err := AddDevice(revisions, dir); there || err != nil {
+			t.Fatalf("with %d programs: %v, %v", i, there, err)
+		}
+		if len(revisions[0].Files) < 40 || revisions[0].Files[spec] != nil || revisions[0].Files[images[0]] == nil {
+			t.Errorf("with %d programs the spec is %q", i, revisions[0].Files[spec])
+		}
+		for name := range revisions[0].Files {
+			if strings.HasPrefix(name, "layers/halyard/specs/slipway-device/") {
+				t.Errorf("with %d programs there is %s", i, name)
+			}
+		}
+		for _, image := range images {
+			if listed(revisions[0], image) {
+				t.Errorf("with %d programs %s lists the package", i, image)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "slipway-device-"+arch), []byte(arch), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revisions := load()
+	if there, err := AddDevice(revisions, dir); !there || err != nil {
+		t.Fatal(there, err)
+	}
+	program := strings.TrimSuffix(spec, ".spec") + "-arm64"
+	if r := revisions[0]; r.Files[spec] == nil || string(r.Files[program]) != "arm64" || !r.Exec[program] || !listed(r, images[0]) || !listed(r, images[1]) {
+		t.Error("with all programs they, the spec or the images' lines are not there")
+	}
+	packages, err := HalyardPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there, err := AddDevice(packages, t.TempDir()); !there || err != nil {
+		t.Errorf("the example that has no such package: %v, %v", there, err)
 	}
 }
 

@@ -81,6 +81,19 @@ func setup(t *testing.T) *workspace {
 	return w
 }
 
+// addDevice builds slipway-device as make does, and puts it into the layer.
+func addDevice(t *testing.T, revisions []examples.Revision) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, arch := range examples.DeviceArches {
+		run(t, "env", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "nethttpomithttp2", "-ldflags", "-s -w",
+			"-o", filepath.Join(dir, "slipway-device-"+arch), "slipway/cmd/slipway-device")
+	}
+	if there, err := examples.AddDevice(revisions, dir); !there || err != nil {
+		t.Fatal(there, err)
+	}
+}
+
 func write(t *testing.T, path string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -70,7 +70,8 @@ func (w *workspace) publish(key *sign.Key) published {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &feed.Publisher{Tree: tree, Layout: feed.Layout{Series: "1"}, Distribution: "halyard", Title: "Halyard Linux", Package: key, Metadata: key, Scopes: []string{"noarch", "x86_64", machine}}
+	p := &feed.Publisher{Tree: tree, Layout: feed.Layout{Series: "1"}, Distribution: "halyard", Title: "Halyard Linux", Package: key, Metadata: key, Scopes: []string{"noarch", "x86_64", machine},
+		Support: feed.Support{SecuritySupportEnds: "2130-12-01", Ends: "2131-12-01"}}
 	var all []distro.PackageRecord
 	for i, list := range w.lists {
 		for _, r := range mine(list) {
@@ -90,10 +91,19 @@ func (w *workspace) publish(key *sign.Key) published {
 			all = append(all, signed)
 		}
 		index := feed.Newest(all)
-		if _, err := p.WriteSnapshot(w.t.Context(), feed.Edition{Serial: i + 1, Release: distro.NewVersion("1", i+1), At: date, Index: index, History: all}); err != nil {
+		e := feed.Edition{Serial: i + 1, Release: distro.NewVersion("1", i+1), At: date, Index: index, History: all}
+		s, err := p.WriteSnapshot(w.t.Context(), e)
+		if err == nil {
+			err = p.Switch(w.t.Context(), e, s)
+		}
+		if err != nil {
 			w.t.Fatal(err)
 		}
 		out.records = append(out.records, index)
+	}
+	// A device's clock is this machine's: the pointer must not have expired.
+	if _, err := p.RefreshTimestamp(w.t.Context(), len(w.lists), time.Now()); err != nil {
+		w.t.Fatal(err)
 	}
 	return out
 }

@@ -105,6 +105,7 @@ func TestHalyardLives(t *testing.T) {
 	if err != nil || len(revisions) != 3 {
 		t.Fatal(len(revisions), err)
 	}
+	addDevice(t, revisions)
 	w := setup(t)
 	w.apply(revisions[0])
 	fresh, kept := w.build(1)

@@ -67,6 +67,10 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 	if err != nil {
 		return "", err
 	}
+	device, err := addDevice(revisions)
+	if err != nil {
+		return "", err
+	}
 	t := a.talk().Step("make the workspace")
 	// The sources of the runtime are resolved first: the lock is part of the first commit.
 	sources := map[distro.Digest][]byte{}
@@ -119,6 +123,9 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 		t.Failed("")
 		return "", err
 	}
+	if !device {
+		t.Note("slipway-device is not in this workspace's images: its programs do not lie beside slipway. make build makes them; then init a new workspace")
+	}
 	for _, m := range missing {
 		t.Note(fmt.Sprintf("no board of %s is in this workspace: %v", m.Arch, m.Err))
 	}
@@ -131,6 +138,19 @@ func (a *app) initExample(ctx context.Context, dir, example string) (string, err
 		t.Done("git repository; keys of " + def.Distribution + " found in " + keyDir)
 	}
 	return dir, nil
+}
+
+// addDevice puts the programs slipway-device-<arch> that lie beside this one into
+// an example, or gives false.
+func addDevice(revisions []examples.Revision) (bool, error) {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return false, errs.E(errs.Unavailable, "find this program's folder", err)
+	}
+	return examples.AddDevice(revisions, filepath.Dir(self))
 }
 
 // resolveSources takes the sources that the layer's specs want from this
