@@ -20,6 +20,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
+	"slipway/internal/rpm"
 )
 
 // Check is one question. A value may be run several times, in parallel.
@@ -121,6 +122,9 @@ type Bed struct {
 	Images    []BootImage // of the candidate; none when it has no boards
 	Contents  []ImageContent
 	Public    distro.PublicPolicy // what may be published
+	Boards    []distro.Board      // of the series; none when it has none
+	// Read gives the header of one of Packages; nil when nobody can.
+	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
 	// SelfUpgrades are those that the boards' policy asks for.
 	SelfUpgrades []SelfUpgrade
 	Base         []distro.PackageRecord // of the release that the candidate follows; none for the first

@@ -10,6 +10,7 @@ import (
 	"slipway/internal/check"
 	"slipway/internal/check/boots"
 	"slipway/internal/check/installs"
+	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
 	"slipway/internal/check/selfupgrades"
 	"slipway/internal/check/upgrades"
@@ -36,7 +37,7 @@ const (
 
 // checks are all checks, in the order in which they are shown.
 func checks() []check.Check {
-	return []check.Check{versions.New(), public.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
+	return []check.Check{versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
 }
 
 func checkIDs() []string {
