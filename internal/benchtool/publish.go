@@ -55,6 +55,10 @@ func (g generated) Open(ctx context.Context, name string) (store.Blob, error) {
 	return blob{bytes.NewReader(b), int64(len(b))}, nil
 }
 
+func (g generated) Link(name, second string) (bool, error) {
+	return store.LinkWithin(g.Tree, name, second)
+}
+
 func (g generated) make(number string) []byte {
 	return bytes.ReplaceAll(g.template, []byte("package-000000"), []byte("package-"+number))
 }

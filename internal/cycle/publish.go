@@ -82,9 +82,22 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 		if err != nil {
 			return feed.Edition{}, r, err
 		}
-		old, err := w.published(ctx)
-		all := feed.Append(old, r.Packages)
-		return feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Index: feed.Newest(all), History: all}, r, err
+		series, _, err := state.Load[Series](ctx, w.State, kindSeries, b.Series)
+		if err != nil && !errs.Is(err, errs.NotFound) {
+			return feed.Edition{}, r, err
+		}
+		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial}
+		for _, p := range r.Packages {
+			if !p.Kept {
+				e.New = append(e.New, p)
+			}
+		}
+		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
+			old, err := w.published(ctx)
+			all := feed.Append(old, r.Packages)
+			return feed.Newest(all), all, err
+		}
+		return e, r, nil
 	}
 	step := func(name, title string, do func(ctx context.Context) (string, error)) flow.Step {
 		return flow.Step{Name: name, Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
@@ -124,8 +137,12 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			_, err = p.WriteSnapshot(ctx, e)
-			return fmt.Sprintf("serial %d, %d packages, %d in history", e.Serial, len(e.Index), len(e.History)), err
+			s, err := p.WriteSnapshot(ctx, e)
+			n := 0
+			for _, f := range s.Feeds {
+				n += f.Packages
+			}
+			return fmt.Sprintf("serial %d, %d packages, %d new", e.Serial, n, len(e.New)), err
 		}),
 		step("statement", "write the release statement", func(ctx context.Context) (string, error) {
 			_, r, err := edition(ctx)

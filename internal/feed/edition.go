@@ -15,6 +15,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/rpmmd"
+	"slipway/internal/store"
 )
 
 // Edition is what one publish brings: the snapshot's serial and release, the
@@ -84,6 +85,26 @@ func (p *Publisher) create(ctx context.Context, folder string, files []*rpmmd.Da
 	return nil
 }
 
+// createTwin writes the data files of the form current. What the snapshot has as
+// well becomes one file with two names, where the tree can do that.
+func (p *Publisher) createTwin(ctx context.Context, x *scopeIndex) error {
+	folder := strings.TrimSuffix(x.memo.Twin, "repodata/")
+	for i, f := range x.twinFiles {
+		if i > 0 {
+			if linked, err := store.LinkWithin(p.Tree, x.memo.Data+f.Name, x.memo.Twin+f.Name); linked || err != nil {
+				if err != nil {
+					return errs.Wrap(err, "write metadata")
+				}
+				continue
+			}
+		}
+		if err := p.create(ctx, strings.TrimSuffix(folder, "/"), x.twinFiles[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // switchIndexes writes the data files of history and current, makes them durable
 // and switches their repomd.xml.
 func (p *Publisher) switchIndexes(ctx context.Context, e Edition) (made indexes, err error) {
@@ -109,7 +130,7 @@ func (p *Publisher) switchIndexes(ctx context.Context, e Edition) (made indexes,
 		if err := p.create(ctx, p.Layout.History(scope), h.files); err != nil {
 			return made, err
 		}
-		if err := p.create(ctx, p.Layout.Current(scope), c.twinFiles); err != nil {
+		if err := p.createTwin(ctx, c); err != nil {
 			return made, err
 		}
 	}
@@ -264,14 +285,17 @@ func change(s *rpmmd.State, fresh []*distro.PackageRecord) (add []*distro.Packag
 // bySort is the order of the default index: what comes from one recipe stands
 // together, so that a change stays within a few frames.
 func bySort(a, b *distro.PackageRecord) int {
-	return cmp.Or(strings.Compare(a.SourceName, b.SourceName), strings.Compare(a.Name, b.Name), strings.Compare(a.File, b.File))
+	return cmp.Or(strings.Compare(a.SourceName, b.SourceName), strings.Compare(a.Name, b.Name), strings.Compare(version(a), version(b)))
 }
+
+// version is the file's name without the package's, which goes before it.
+func version(r *distro.PackageRecord) string { return strings.TrimPrefix(r.File, r.Name+"-") }
 
 // item says of a package what an index is planned by.
 func item(kind indexKind, r *distro.PackageRecord, href string) rpmmd.Item {
 	it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: href + r.File, Ref: r}
 	if kind == indexDefault {
-		it.Cut, it.Sort = r.Name, r.SourceName+"\x00"+r.Name+"\x00"+r.File
+		it.Cut, it.Sort = r.Name, r.SourceName+"\x00"+r.Name+"\x00"+version(r)
 		it.Note = r.Arch + "\x00" + strconv.Itoa(r.Epoch) + "\x00" + r.Version + "\x00" + r.Release
 	}
 	return it

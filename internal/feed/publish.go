@@ -80,11 +80,10 @@ func (p *Publisher) Conflicts(ctx context.Context, records []distro.PackageRecor
 // AddPackage signs an unsigned package and writes it to the pool, dated at. It
 // gives the record of the signed file. The header digest must be the tested one.
 func (p *Publisher) AddPackage(ctx context.Context, r distro.PackageRecord, src io.ReaderAt, size int64, at time.Time) (distro.PackageRecord, error) {
-	pr, pw := io.Pipe()
 	hash := sha256.New()
 	count := &counter{}
-	go func() {
-		err := rpm.Resign(io.MultiWriter(pw, hash, count), src, size, func(header []byte) ([]byte, int, error) {
+	signed := &written{ctx: ctx, write: func(w io.Writer) error {
+		return rpm.Resign(tee{[]io.Writer{w, hash, count}}, src, size, func(header []byte) ([]byte, int, error) {
 			if got := distro.DigestOf(header); got != r.HeaderDigest {
 				return nil, 0, errs.E(errs.Denied, fmt.Sprintf("%s is not what was tested: header %s, tested %s", r.File, got.Short(), r.HeaderDigest.Short()),
 					errs.Hint("the artifact store was changed; build again"))
@@ -92,10 +91,9 @@ func (p *Publisher) AddPackage(ctx context.Context, r distro.PackageRecord, src 
 			sig, err := p.Package.Sign(ctx, bytes.NewReader(header), at)
 			return sig, p.Package.RPMTag(), err
 		})
-		pw.CloseWithError(err)
-	}()
-	err := p.Tree.Create(ctx, p.Layout.Pool(r.Scope, KeyEpoch, r.File), pr)
-	pr.CloseWithError(io.ErrClosedPipe) // a Create that stopped early must not leave the signer waiting
+	}}
+	err := p.Tree.Create(ctx, p.Layout.Pool(r.Scope, KeyEpoch, r.File), signed)
+	signed.Close() // a Create that stopped early must not leave the signer waiting
 	if err != nil {
 		return r, errs.Wrap(err, "sign and store %s", r.File)
 	}

@@ -46,10 +46,10 @@ func (c Compression) pack(open []byte) ([]byte, error) {
 	return enc.EncodeAll(open, make([]byte, 0, len(open)/8+64)), nil
 }
 
-// encoder is shared: its tables of some megabytes are made once for each
+// encoder is shared: its tables and windows, some megabytes, are made once for each
 // processor, and EncodeAll may be called by several goroutines.
 var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 })
 
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}

@@ -39,13 +39,6 @@ type Update struct {
 	Twin *Twin
 }
 
-// Twin is a second index of the same packages.
-type Twin struct {
-	From, To string // every Href begins with From; in the twin with To instead
-	// Open is Update.Open for the twin's primary.
-	Open func(name string) (io.ReaderAt, error)
-}
-
 // Unusable is the message of the errs.Conflict that is about [Update.Last].
 const Unusable = "the last index cannot be used"
 
@@ -471,30 +464,6 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 	return m
 }
 
-var hrefStart = []byte("\n  <location href=\"") // nowhere inside: "<" in text is escaped
-
-// translate gives the n elements of a frame of primary with the twin's hrefs.
-func (t *Twin) translate(dst, primary []byte, n int) ([]byte, error) {
-	for {
-		i := bytes.Index(primary, hrefStart)
-		if i < 0 {
-			break
-		}
-		i += len(hrefStart)
-		rest, ok := bytes.CutPrefix(primary[i:], []byte(t.From))
-		if !ok {
-			return nil, errs.Ef(errs.Internal, "an href of the index does not begin with %s", t.From)
-		}
-		dst = append(append(dst, primary[:i]...), t.To...)
-		primary = rest
-		n--
-	}
-	if n != 0 {
-		return nil, errs.E(errs.Conflict, Unusable)
-	}
-	return append(dst, primary...), nil
-}
-
 // elements gives the packages of a frame of the last index.
 func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 	var out [len(documents)][][]byte
@@ -560,22 +529,6 @@ func (w *writer) repomd(files []*DataFile) []byte {
 		records[i] = f.Record
 	}
 	return EncodeRepomd(w.Revision, append(records, w.Keep...))
-}
-
-func (w *writer) updateinfo(suffix string) (*DataFile, error) {
-	if err := checkUpdateinfo(w.Updateinfo); err != nil {
-		return nil, err
-	}
-	stored, err := w.Compression.pack(w.Updateinfo)
-	if err != nil {
-		return nil, errs.E(errs.Internal, "compressing updateinfo.xml", err)
-	}
-	f := &DataFile{parts: []segment{{data: stored}}}
-	sum, open := sha256.New(), sha256.New()
-	sum.Write(stored)
-	open.Write(w.Updateinfo)
-	f.fill("updateinfo", suffix, sum, open, int64(len(stored)), int64(len(w.Updateinfo)), w.Timestamp)
-	return f, nil
 }
 
 // fill writes the record of a finished file; open may be nil.

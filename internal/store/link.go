@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -26,5 +27,33 @@ func Link(from, to Tree, name string) (bool, error) {
 		return false, nil
 	}
 	b.mark(path)
+	return true, nil
+}
+
+// LinkWithin makes a file of a folder's tree appear under a second name in it, as
+// Link does. It reports false, and does nothing, where that cannot be done.
+func LinkWithin(t Tree, name, second string) (bool, error) {
+	l, ok := t.(interface {
+		Link(name, second string) (bool, error)
+	})
+	if !ok {
+		return false, nil
+	}
+	return l.Link(name, second)
+}
+
+// Link is what [LinkWithin] calls.
+func (t *folderTree) Link(name, second string) (bool, error) {
+	if err := errors.Join(CheckName(name), CheckName(second)); err != nil {
+		return false, err
+	}
+	path := t.path(second)
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return false, err
+	}
+	if os.Link(t.path(name), path) != nil {
+		return false, nil
+	}
+	t.mark(path)
 	return true, nil
 }
