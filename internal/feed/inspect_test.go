@@ -18,14 +18,13 @@ import (
 	"slipway/internal/sign"
 	"slipway/internal/store"
 	"slipway/internal/tlog"
-	"slipway/internal/web"
 )
 
 // serve gives the publication over loopback HTTP, through what a test puts before
 // its handler.
 func (b *bed) serve(before func(http.Handler) http.Handler) store.Tree {
 	b.t.Helper()
-	h := web.Handler(b.dir)
+	h := http.FileServer(http.Dir(b.dir))
 	if before != nil {
 		h = before(h)
 	}

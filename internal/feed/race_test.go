@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -21,7 +22,6 @@ import (
 	"slipway/internal/sign"
 	"slipway/internal/store"
 	"slipway/internal/timestamp"
-	"slipway/internal/web"
 )
 
 // fetcher refreshes as a careful client does, and checks every digest.
@@ -161,7 +161,7 @@ func TestRefreshesWhilePublishing(t *testing.T) {
 		t.Fatal("dnf is not installed: apt install dnf")
 	}
 	b := setup(t)
-	server := httptest.NewServer(web.Handler(b.dir))
+	server := httptest.NewServer(http.FileServer(http.Dir(b.dir)))
 	t.Cleanup(server.Close)
 	b.p.Cache = t.TempDir()
 	name := func(n int) string { return fmt.Sprintf("p%02d", n%20) }
