@@ -96,7 +96,6 @@ type planner struct {
 	cutter
 	known []known
 	items []Item
-	same  int // the frame of last that these items may be, -1 for none
 }
 
 func (p *planner) add(k known, it Item) {
