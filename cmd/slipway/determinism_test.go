@@ -21,14 +21,18 @@ func TestTwoLivesGiveTheSameBytes(t *testing.T) {
 	life := func(dir string) string {
 		t.Helper()
 		now := time.Date(2025, 12, 1, 12, 0, 0, 0, time.UTC) // gpg refuses signatures from the future
-		do := func(args ...string) {
+		slipway := func(args ...string) (int, string) {
 			t.Helper()
 			var out bytes.Buffer
 			now = now.Add(time.Minute)
 			at := now
 			stdio := cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &out, Clock: func() time.Time { return at }}
-			if code := cli.Main(t.Context(), append([]string{"--dir", dir}, args...), stdio); code != 0 {
-				t.Fatalf("slipway %v: exit code %d\n%s", args, code, out.String())
+			return cli.Main(t.Context(), append([]string{"--dir", dir}, args...), stdio), out.String()
+		}
+		do := func(args ...string) {
+			t.Helper()
+			if code, out := slipway(args...); code != 0 {
+				t.Fatalf("slipway %v: exit code %d\n%s", args, code, out)
 			}
 		}
 		write := func(name, text string) {
@@ -60,7 +64,18 @@ func TestTwoLivesGiveTheSameBytes(t *testing.T) {
 		write("layers/twin/specs/hello/hello.txt", "hello, world\n")
 		git("commit", "-q", "-a", "-m", "greet the world")
 		do("run", "--yes", "--by", "Ada Byron")
-		return tree(t, filepath.Join(dir, "publication"))
+		public := tree(t, filepath.Join(dir, "publication"))
+		if filepath.Base(dir) == "one" {
+			now = now.Add(-time.Hour)
+			code, said := slipway("run", "--yes", "--by", "Ada Byron")
+			if code != 6 || !strings.Contains(said, "this machine's clock says 2025-12-01T11:") {
+				t.Errorf("a clock that jumped back: exit code %d\n%s", code, said)
+			}
+			if tree(t, filepath.Join(dir, "publication")) != public {
+				t.Error("a clock that jumped back changed the publication")
+			}
+		}
+		return public
 	}
 	base := t.TempDir()
 	one, two := life(filepath.Join(base, "one")), life(filepath.Join(base, "a-longer-name/two"))

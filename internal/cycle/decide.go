@@ -6,6 +6,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -42,6 +43,13 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 	for _, r := range releases {
 		if r.Status == distro.Publishing {
 			return Release{}, errs.E(errs.Conflict, fmt.Sprintf("release %s is approved and not yet published", r.Version), errs.Hintf("slipway publish %s", r.Version))
+		}
+	}
+	// A release dated before the one that it follows would look back-dated for ever.
+	for _, r := range releases {
+		if now := w.now(); now.Before(r.Approval.At) {
+			return Release{}, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and release %s was approved later, at %s", now.UTC().Format(time.RFC3339), r.Version, r.Approval.At.UTC().Format(time.RFC3339)),
+				errs.Hint("set the clock right: date -u; a release is dated for ever"))
 		}
 	}
 	verdict := w.Judge(b)
