@@ -105,6 +105,9 @@ var (
 	reLogTask = regexp.MustCompile(`/([^/]+)/([^/]+)/temp/log\.(do_\w+)(?:\.\d+)?$`)
 )
 
+// talk begins lines that belong to no error.
+var talk = []string{"NOTE: ", "DEBUG: ", "Log data follows:", "Summary: ", "Loading cache", "Loaded ", "Parsing ", "Initialising ", "Removing ", "Build Configuration:"}
+
 func (c *Console) now() time.Time {
 	if c.Now != nil {
 		return c.Now()
@@ -120,6 +123,10 @@ func (c *Console) tell(e distro.BuildEvent) {
 }
 
 func (c *Console) line(s string) {
+	// "Parsing recipes...ERROR: ...": knotty leaves the line of a progress open.
+	if before, after, ok := strings.Cut(s, "...ERROR: "); ok && !strings.Contains(before, ": ") {
+		s = "ERROR: " + after
+	}
 	if m := reState.FindStringSubmatch(s); m != nil {
 		c.state(m[1]+":"+m[2], m[3])
 		return
@@ -148,7 +155,7 @@ func (c *Console) line(s string) {
 	case strings.HasPrefix(s, "WARNING: "):
 		c.last = ""
 		c.tell(distro.BuildEvent{Type: "note", Text: s})
-	case strings.HasPrefix(s, "NOTE: ") || strings.HasPrefix(s, "Log data follows:") || s == "" || strings.HasPrefix(s, "Summary: "):
+	case s == "" || slices.ContainsFunc(talk, func(t string) bool { return strings.HasPrefix(s, t) }):
 		c.last = ""
 	default:
 		// What follows an error without a prefix belongs to it (ParseError's excerpt, the
@@ -257,8 +264,9 @@ func (c *Console) Err() error {
 		all = append(all, errs.E(errs.Failed, "task "+t.Task, t, cure(t.Error())))
 	}
 	for _, m := range c.errors {
-		// With a failed task BitBake's closing words tell nothing new.
-		if m.task || len(c.failed) > 0 && strings.HasPrefix(m.text, "Command execution failed") {
+		// After another error BitBake's closing words tell nothing new.
+		closing := strings.HasPrefix(m.text, "Command execution failed") || strings.HasPrefix(m.text, "Parsing halted due to errors")
+		if m.task || closing && len(c.failed)+len(c.errors) > 1 {
 			continue
 		}
 		all = append(all, explain(m.text))

@@ -71,12 +71,13 @@ func TestConsoleErrors(t *testing.T) {
 		at   string
 	}{
 		{"NOTE: all is well\n", "", "", "", ""},
-		{"ERROR: ParseError at /l/recipes/a/a_1.bb:3: unparsed line: 'x y'\n", errs.Invalid, "unparsed line", "", "/l/recipes/a/a_1.bb:3"},
-		{"ERROR: Nothing PROVIDES 'nosuch'\n\nSummary: There was 1 ERROR message, returning a non-zero exit code.\n", errs.Invalid, "'nosuch'", "targets", ""},
+		{"Loaded 36 entries from dependency cache.\nParsing recipes...ERROR: ParseError at /l/recipes/a/a_1.bb:3: unparsed line: 'x y'\nERROR: Parsing halted due to errors, see error messages above\n\nSummary: There were 2 ERROR messages, returning a non-zero exit code.\n",
+			errs.Invalid, "unparsed line", "", "/l/recipes/a/a_1.bb:3"},
+		{"ERROR: Nothing PROVIDES 'nosuch'\nLoaded 36 entries from dependency cache, loose\n\nSummary: There was 1 ERROR message, returning a non-zero exit code.\n", errs.Invalid, "'nosuch'", "targets", ""},
 		{"ERROR: Nothing PROVIDES 'a' (but /l/b.bb DEPENDS on or otherwise requires it). Close matches:\n  ab\nNOTE: x\nloose\n", errs.Invalid, "Close matches:\n  ab", "targets", ""},
 		{"ERROR: Layer x is not compatible with the core layer which only supports these series: wrynose (layer is compatible with kirkstone)\n", errs.Invalid, "Layer x", "branch", ""},
 		{"ERROR: No space left on device\n", errs.Unavailable, "No space", "free space", ""},
-		{"ERROR: hello-1.0-r0 do_fetch: Fetcher failure for URL: 'https://x/y'. Unable to fetch URL from any source.\nERROR: Task (virtual:native:/l/hello_1.0.bb:do_fetch) failed with exit code '1'\n", errs.Failed, "hello", "SRC_URI", ""},
+		{"ERROR: hello-native-1.0-r0 do_fetch: Fetcher failure for URL: 'https://x/y'. Unable to fetch URL from any source.\nERROR: Task (virtual:native:/l/hello_1.0.bb:do_fetch) failed with exit code '1'\n", errs.Failed, "hello", "SRC_URI", ""},
 	} {
 		c := &Console{}
 		_, _ = c.Write([]byte(tt.text))
@@ -89,6 +90,10 @@ func TestConsoleErrors(t *testing.T) {
 		}
 		if !errs.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "loose") || !strings.Contains(strings.Join(errs.Hints(err), "\n"), tt.hint) {
 			t.Errorf("%q: %s %v, hints %v", tt.text, errs.KindOf(err), err, errs.Hints(err))
+		}
+		var list errs.List
+		if errors.As(err, &list) {
+			t.Errorf("%q: several errors: %v", tt.text, err)
 		}
 		var e *errs.Error
 		if errors.As(err, &e) && tt.at != "" && e.Pos.String() != tt.at {
