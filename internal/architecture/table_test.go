@@ -80,6 +80,7 @@ var peers = []struct{ from, to, why string }{
 	{"examples", "internal/errs", "as above: an unknown example is an error with a hint"},
 	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
 	{"internal/store/s3", "internal/store", "it is a store, with the same names and refusals"},
+	{"internal/bitbake", "internal/prserv/fork", "its tests alone: real BitBake asks the real servers"},
 	{"internal/hashserv", "internal/asyncrpc", "the protocol below both servers"},
 	{"internal/hashserv", "internal/hashserv/*", "the server is over its database"},
 	{"internal/hashserv/*", "internal/hashserv/litefile", "one SQLite file"},

@@ -1,8 +1,8 @@
 package bitbake
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -134,10 +134,56 @@ func TestRealBitBakeBuild(t *testing.T) {
 		t.Errorf("events %v, last %+v", counts, last)
 	}
 	t.Log("events", counts)
-	collected(ctx, t, b, dir)
+	seed.Packages, seed.Numbers = collected(ctx, t, b, dir)
+
+	// The next release, from an empty folder, with the first one's sstate as mirror.
+	if n, err := base.Promote(ctx, filepath.Join(dir, "databases")); err != nil || n.Numbers == 0 || n.Hashes == 0 {
+		t.Fatalf("promoted %+v, %v", n, err)
+	}
+	opt := b.opt
+	opt.SState = filepath.Join(dir, "topdir", "sstate")
+	next := New(opt)
+	seed.Version, seed.Build = "1.2", "1.2-b1"
+	again := filepath.Join(filepath.Dir(dir), "build-2")
+	if err := next.Prepare(ctx, rev, seed, again); err != nil {
+		t.Fatal(err)
+	}
+	var plan string
+	rebuilt := 0
+	err = next.Build(ctx, again, func(e distro.BuildEvent) {
+		switch {
+		case e.Type == "plan":
+			plan = e.Text
+		case e.Type == "start" && strings.HasSuffix(e.Task, ":do_compile"):
+			rebuilt++
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(plan, "and", rebuilt, "compiled")
+	if rebuilt != 0 {
+		t.Errorf("%d recipes were compiled again: %s", rebuilt, plan)
+	}
+	kept := 0
+	for o, err := range next.Collect(ctx, again) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Class == distro.Packages {
+			if !o.Package.Kept || o.Path != "" {
+				t.Errorf("package %s is not the base's", o.Name)
+			}
+			kept++
+		}
+	}
+	if kept == 0 {
+		t.Error("no package was restored")
+	}
+	t.Log(kept, "packages kept")
 }
 
-func collected(ctx context.Context, t *testing.T, b *Builder, dir string) {
+func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (records []distro.PackageRecord, rows []distro.NumberRow) {
 	t.Helper()
 	classes := map[distro.Class]int{}
 	names := map[string]distro.Output{}
@@ -151,6 +197,9 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) {
 		}
 		classes[o.Class]++
 		names[key] = o
+		if o.Package != nil {
+			records = append(records, *o.Package)
+		}
 	}
 	t.Log("collected", classes)
 	for _, want := range []string{"packages core2_64/libgreet1-1.0-r0.0.core2_64.rpm", "packages noarch/fixture-config-1.0-r0.0.noarch.rpm", "packages fixture_a/fixture-board-1.0-r0.0.fixture_a.rpm",
@@ -170,15 +219,19 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) {
 	if p := names["packages core2_64/libgreet1-1.0-r0.0.core2_64.rpm"].Package; p == nil || p.SourceName != "hello" || p.Scope != "core2_64" || p.License != "MIT" {
 		t.Errorf("record %+v", p)
 	}
-	rows, err := os.ReadFile(names["pr-database numbers.json"].Path)
-	if err != nil || !bytes.Contains(rows, []byte(`"source":"hello"`)) {
-		t.Errorf("numbers %s, %v", rows, err)
+	data, err := os.ReadFile(names["pr-database numbers.json"].Path)
+	if err == nil {
+		err = json.Unmarshal(data, &rows)
+	}
+	if err != nil || len(rows) != 5 || rows[2].Source != "hello" || rows[2].Version != "1.0" || rows[2].Arch != "core2_64" {
+		t.Errorf("numbers %s, %v", data, err)
 	}
 	for key := range names {
 		if strings.Contains(key, "slipway-machine.conf") {
 			t.Error("the ports of a run were collected")
 		}
 	}
+	return records, rows
 }
 
 // TestRealBitBakeErrors: what a person did wrong comes with its place and its cure.
