@@ -15,6 +15,7 @@ import (
 	"slipway/internal/cli"
 	"slipway/internal/crashtest"
 	"slipway/internal/distro"
+	"slipway/internal/prserv/fork"
 )
 
 // crashWork is what the killed processes do: one command in a workspace.
@@ -211,7 +212,8 @@ func TestPublishSurvivesKills(t *testing.T) {
 }
 
 // TestApproveSurvivesKills kills approve at its writes: the candidate is ready or
-// approved, and the same command again makes the release.
+// approved, and the same command again makes the release. The numbers of a build
+// are the series' only when it is approved, and all are when there is a release.
 func TestApproveSurvivesKills(t *testing.T) {
 	from := template(t)
 	again(t, from, "build")
@@ -222,11 +224,38 @@ func TestApproveSurvivesKills(t *testing.T) {
 		if st := s.Builds[0].Status; st != "ready" && st != "approved" {
 			t.Errorf("the candidate is %s", st)
 		}
+		promoted, overlay := databases(t, dir(n))
+		if promoted && s.Builds[0].Status != "approved" {
+			t.Error("the series has the numbers of a candidate that is not approved")
+		}
+		if !promoted && !overlay {
+			t.Error("the numbers of the candidate are lost")
+		}
 		again(t, dir(n), "approve", "1.2-c1", "--by", "Ada Byron")
+		if promoted, overlay := databases(t, dir(n)); !promoted || overlay {
+			t.Errorf("after the approval: promoted %v, overlay %v", promoted, overlay)
+		}
 		again(t, dir(n), "publish", "1.2")
 		again(t, dir(n), "verify")
 		os.RemoveAll(dir(n))
 	})
+}
+
+// databases says whether the series has number 2 of hello, and whether the
+// overlay of its build is there.
+func databases(t *testing.T, dir string) (promoted, overlay bool) {
+	t.Helper()
+	b, err := fork.Open(filepath.Join(dir, ".slipway/databases/series.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	most, err := b.PR.Max(t.Context(), "hello-1.0", "noarch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := os.ReadDir(filepath.Join(dir, ".slipway/databases/builds"))
+	return most == "2", len(entries) > 0
 }
 
 // TestBuildSurvivesKills kills build at its writes. The publication never

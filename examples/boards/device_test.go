@@ -57,6 +57,22 @@ func (b *bench) intact(what string) {
 	}
 }
 
+// goesBack: a device that is pinned to release 1.1 has again what it had before.
+func (b *bench) goesBack(before string) {
+	b.t.Helper()
+	b.says("slipway-device update", "done: serial 1, release 1.1\n")
+	after := b.sh(packages)
+	for p := range strings.Lines(before) {
+		if !strings.Contains(after, p) {
+			b.t.Errorf("back at release 1.1 there is no %s", p)
+		}
+	}
+	if strings.Contains(after, "rigging-extras") {
+		b.t.Error("back at release 1.1 a package of release 1.3 is there")
+	}
+	b.intact("kernel-set halyard-release libknot rigging-tools")
+}
+
 // dnfAlone: a device without slipway-device is updated, too.
 func (b *bench) dnfAlone(job string) {
 	b.sh("echo current > /etc/dnf/vars/slipway_snapshot; mv /usr/sbin/slipway-device /root")

@@ -215,7 +215,6 @@ func badDays(t *testing.T, public published, image string) {
 	before := b.sh(packages)
 	b.says("slipway-device status", "halyard 1.1\n", "1.3 (serial 3): slipway-device update\n", "genuine, signed ", "2131-12-01 for all", "reboot     not needed")
 	b.says("slipway-device check", "good: serial 3, release 1.3, ")
-	b.says("slipway-device update --dry-run", "to serial 3, release 1.3:\n", "rigging-extras", "kernel-set")
 
 	// The job of cron, as the crontab has it.
 	job := strings.TrimSpace(b.sh("sed -n '/^[0-9]/s/^\\([^ ]* \\)\\{5\\}//p' /etc/slipway/crontabs/root"))
@@ -249,18 +248,9 @@ func badDays(t *testing.T, public published, image string) {
 	b.consists(public.records[2])
 	b.intact("-a")
 
-	b.says("slipway-device pin 1.1 && slipway-device update", "pinned to serial 1, ", "done: serial 1, release 1.1\n")
-	after := b.sh(packages)
-	for p := range strings.Lines(before) {
-		if !strings.Contains(after, p) {
-			t.Errorf("back at release 1.1 there is no %s", p)
-		}
-	}
-	if strings.Contains(after, "rigging-extras") {
-		t.Error("back at release 1.1 a package of release 1.3 is there")
-	}
-	b.intact("kernel-set halyard-release libknot rigging-tools")
+	b.says("slipway-device pin 1.1 && slipway-device update --dry-run", "pinned to serial 1, ", "to serial 1, release 1.1:\n", "Downgrading", "halyard-release")
 	if full {
+		b.goesBack(before)
 		b.dnfAlone(job)
 	}
 	if err := b.guest.PowerOff(t.Context()); err != nil {

@@ -28,6 +28,7 @@ var levels = map[string]level{
 	"internal/rpmmd":     format,
 	"internal/timestamp": format,
 
+	"internal/bitbake":    adapter,
 	"internal/compose":    adapter,
 	"internal/debian":     adapter,
 	"internal/dnf":        adapter,
@@ -79,6 +80,7 @@ var peers = []struct{ from, to, why string }{
 	{"examples", "internal/errs", "as above: an unknown example is an error with a hint"},
 	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
 	{"internal/store/s3", "internal/store", "it is a store, with the same names and refusals"},
+	{"internal/bitbake", "internal/prserv/fork", "its tests alone: real BitBake asks the real servers"},
 	{"internal/hashserv", "internal/asyncrpc", "the protocol below both servers"},
 	{"internal/hashserv", "internal/hashserv/*", "the server is over its database"},
 	{"internal/hashserv/*", "internal/hashserv/litefile", "one SQLite file"},
@@ -172,6 +174,7 @@ var starts = map[string][]string{
 	"internal/device":   {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
 	"internal/qemu":     {"*"}, // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/bitbake":  {"env", "python3", "locale"}, // env: PATH of BitBake's own environment finds its Python
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":     {"gpg", "gpg-connect-agent"},

@@ -11,7 +11,6 @@ import (
 
 	"slipway/internal/cycle"
 	"slipway/internal/ui"
-	"slipway/internal/web"
 )
 
 func (a *app) statusCmd() *cobra.Command {
@@ -140,26 +139,4 @@ func writeDiff(out io.Writer, d cycle.Diff) {
 			}
 		}
 	}
-}
-
-func (a *app) serveCmd() *cobra.Command {
-	var listen string
-	c := &cobra.Command{Use: "serve", Short: "serve the publication over HTTP", Args: cobra.NoArgs,
-		Example: "  slipway serve\n  slipway serve --listen 127.0.0.1:9000",
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
-				if listen == "" {
-					listen = w.Settings.Serve.Listen
-				}
-				err := web.Serve(ctx, listen, web.Handler(w.Settings.PublicationDir()), func(addr string) {
-					fmt.Fprintf(a.Err, "serving %s at http://%s/ (Ctrl-C ends it)\n", w.Settings.PublicationDir(), addr)
-				})
-				if ctx.Err() != nil {
-					return nil
-				}
-				return err
-			})
-		}}
-	c.Flags().StringVar(&listen, "listen", "", "address and port (default: settings.yaml, 127.0.0.1:8080)")
-	return c
 }

@@ -34,7 +34,14 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 	if err := w.oneSeries(ctx); err != nil {
 		return Build{}, err
 	}
-	numbers := &numbers{w: w}
+	if err := w.settleDatabases(ctx); err != nil {
+		return Build{}, err
+	}
+	numbers := &numbers{}
+	if numbers.databases, err = w.openDatabases(); err != nil {
+		return Build{}, err
+	}
+	defer numbers.databases.Close()
 	builder, err := w.Builder(numbers)
 	if err != nil {
 		return Build{}, err
@@ -50,8 +57,10 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 	if err != nil {
 		return b, err
 	}
-	numbers.base = b.Base
-	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder))
+	if err := numbers.startFrom(ctx, w, b.Base); err != nil {
+		return b, err
+	}
+	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder, numbers))
 	resume := errs.Hint("slipway build goes on where it stopped")
 	var damaged damagedPublication
 	switch {
@@ -173,7 +182,7 @@ func (w *Workspace) nextVersion(ctx context.Context, s Series, asked string) (di
 	return v, nil
 }
 
-func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.Step {
+func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *numbers) []flow.Step {
 	dir := w.work(b.ID)
 	in := string(b.RevisionID)
 	return []flow.Step{
@@ -225,7 +234,7 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder) []flow.St
 		}},
 		{Name: "collect", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step("collect")
-			n, err := w.collect(ctx, b, c, builder)
+			n, err := w.collect(ctx, b, c, builder, numbers)
 			return end(t, err, n)
 		}},
 		{Name: "candidate feed", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
@@ -272,7 +281,7 @@ func end(t Task, err error, summary string) error {
 
 // collect stores every artifact of the build by digest and notes it in the
 // build's document.
-func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder Builder) (string, error) {
+func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder Builder, numbers *numbers) (string, error) {
 	var arts []distro.Artifact
 	var packages []distro.PackageRecord
 	var rows []distro.NumberRow
@@ -312,6 +321,13 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 				return "", err
 			}
 		}
+	}
+	databases, err := numbers.recordOutputs(ctx, w, b, rows)
+	if err != nil {
+		return "", err
+	}
+	if _, err := put(distro.PRDatabase, databasesName, databases); err != nil {
+		return "", err
 	}
 	if err := putBytes(distro.Configuration, "slipway.yaml", c.definition); err != nil {
 		return "", err

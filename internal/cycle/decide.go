@@ -81,6 +81,9 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 // finishApproval makes the release's document; after a crash between the two
 // writes the same approval finishes here.
 func (w *Workspace) finishApproval(ctx context.Context, b Build) (Release, error) {
+	if err := w.settleDatabases(ctx); err != nil {
+		return Release{}, err
+	}
 	s, err := w.series(ctx)
 	if err != nil {
 		return Release{}, err
@@ -119,7 +122,7 @@ func (w *Workspace) Reject(ctx context.Context, name, by, because string) (Build
 	}
 	if b.Candidate.Status == distro.Rejected {
 		w.moveToQuarantine(b.ID)
-		return b, nil
+		return b, w.settleDatabases(ctx)
 	}
 	b, err = w.update(ctx, b.ID, "rejected", func(x *Build) error {
 		if err := distro.CanMove("candidate", b.ID.Candidate(), x.Candidate.Status, distro.Rejected); err != nil {
@@ -131,6 +134,7 @@ func (w *Workspace) Reject(ctx context.Context, name, by, because string) (Build
 	})
 	if err == nil {
 		w.moveToQuarantine(b.ID)
+		err = w.settleDatabases(ctx)
 	}
 	return b, err
 }

@@ -86,27 +86,11 @@ type Release struct {
 	Numbers   []distro.NumberRow     `json:"numbers"`
 }
 
-// NumberMark is a high-water mark of the PR database: no number up to Last is
-// ever given again for its key.
-type NumberMark struct {
-	Key   distro.NumberKey `json:"key"`
-	Last  int              `json:"last"`
-	Given []GivenNumber    `json:"given"`
-}
-
-// GivenNumber says to which build a number was given.
-type GivenNumber struct {
-	Number int            `json:"number"`
-	Build  distro.BuildID `json:"build"`
-	At     time.Time      `json:"at"`
-}
-
 // Kinds of documents.
 const (
 	kindSeries  = "series"
 	kindBuild   = "build"
 	kindRelease = "release"
-	kindNumber  = "number"
 	kindJournal = "journal"
 	kindAnswers = "answers"
 )

@@ -182,8 +182,8 @@ func (p *Publisher) resolve(ctx context.Context, e *Edition) ([]string, error) {
 		return Scopes(Scopes(p.Scopes, e.Index), e.History), nil
 	}
 	var l latest
-	if p.Cache != "" && e.Base > 0 {
-		if b, err := os.ReadFile(p.latestFile()); err == nil && json.Unmarshal(b, &l) == nil && (l.Serial == e.Base || l.Serial == e.Serial) {
+	if p.Cache != "" {
+		if b, err := os.ReadFile(p.latestFile()); err == nil && json.Unmarshal(b, &l) == nil && (l.Serial == e.Serial || e.Base > 0 && l.Serial == e.Base) {
 			return Scopes(append(slices.Clone(p.Scopes), l.Scopes...), e.New), nil
 		}
 	}

@@ -170,9 +170,12 @@ func (p *Publisher) createSigned(ctx context.Context, name, ending string, data 
 	return errs.Wrap(p.Tree.Create(ctx, name, bytes.NewReader(data)), "write %s", name)
 }
 
-// swapSigned replaces a signed pointer so that a client never finds a file
-// without a signature that fits: between the two swaps the .asc holds the
-// signatures of both the old and the new file (librepo accepts any good one).
+// swapSigned replaces a signed pointer. Two files cannot be switched at once:
+// between the swaps the .asc holds the signatures of both the old and the new file,
+// the old one first, as librepo 1.15 takes such a file only when the first one is
+// good, and most clients that come in this moment hold the old file. What is left
+// is a client that reads the file before and the .asc after: it refuses, and its
+// next refresh is good.
 func (p *Publisher) swapSigned(ctx context.Context, name string, data []byte, at time.Time) error {
 	sig, err := p.Metadata.Sign(ctx, bytes.NewReader(data), at)
 	if err != nil {
@@ -190,7 +193,7 @@ func (p *Publisher) swapSignature(ctx context.Context, name string, data, sig []
 	if err == nil && !bytes.Equal(old, data) {
 		if armored, err := ReadFile(ctx, p.Tree, name+".asc"); err == nil {
 			if oldSig, err := sign.Dearmor(armored); err == nil {
-				both = append(append([]byte(nil), sig...), oldSig...)
+				both = append(append([]byte(nil), oldSig...), sig...)
 			}
 		}
 	}

@@ -12,9 +12,10 @@
 //
 // [Update] is the writer for what grows: it makes the next index from the last
 // one ([State]) and reads only packages that are new. The data files are
-// concatenated zstd frames (or gzip members) of some 128 packages each; a frame
+// concatenated zstd frames (or gzip members) of some 48 packages each; a frame
 // whose packages are the same is copied, by the kernel where it can. The bytes
-// are those that Build would give for the same list.
+// are those that Build would give for the same list. Update.Do takes the list of
+// all packages, Update.Change what comes and goes.
 //
 // Reading: [ReadRepo] opens a repository by name, checks every checksum and size
 // and parses everything; [ReadRepomd], [ReadPrimary], [ReadFilelists] and

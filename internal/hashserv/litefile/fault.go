@@ -56,7 +56,12 @@ func local(dir string) error {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return errs.E(errs.NotFound, "folder "+dir+" of the database", errs.Hint("make it first"), err)
 	}
-	if name := network[int64(uint32(st.Type))]; name != "" {
+	return remote(int64(uint32(st.Type)), dir)
+}
+
+// remote refuses a type of file system, as statfs(2) gives it.
+func remote(magic int64, dir string) error {
+	if name := network[magic]; name != "" {
 		return errs.E(errs.Refused, "the database would lie on "+name+" ("+dir+")",
 			errs.Hint("SQLite loses data there: put the database on a local disk, and let other machines talk to this server"))
 	}

@@ -148,17 +148,21 @@ func (b *Base) Promote(ctx context.Context, dir string) (n Promoted, err error) 
 		numbers, err = prdb.Fork(x.f, b.PR).Own(ctx)
 	}
 	if err == nil {
-		err = b.f.Write(ctx, func(tx *litefile.Tx) error {
-			if err := b.Hash.InsertIn(tx, hashes); err != nil {
-				return err
-			}
-			return b.PR.PutIn(tx, numbers)
-		})
+		err = b.put(ctx, hashes, numbers)
 	}
 	if err := errors.Join(err, x.hash.Close(), x.f.Close()); err != nil {
 		return n, err
 	}
 	return Promoted{len(hashes), len(numbers)}, b.Drop(dir)
+}
+
+func (b *Base) put(ctx context.Context, hashes []hashdb.Row, numbers []prdb.Row) error {
+	return b.f.Write(ctx, func(tx *litefile.Tx) error {
+		if err := b.Hash.InsertIn(tx, hashes); err != nil {
+			return err
+		}
+		return b.PR.PutIn(tx, numbers)
+	})
 }
 
 // Drop removes the overlay in dir. The numbers that its build was given stay burned.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"slipway/internal/asyncrpc"
 	"slipway/internal/hashserv"
@@ -163,4 +164,66 @@ func TestManyBuildsNeverShareANumber(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestRecord is a builder of our own, beside one that is BitBake's client.
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := open(t, filepath.Join(dir, "series.db"))
+	at := time.Unix(1_000_000, 0)
+	reserve := func(want, floor int) {
+		t.Helper()
+		if n, err := b.PR.Reserve(t.Context(), PRVersion("busybox", "1.36"), "core2-64", floor); err != nil || n != want {
+			t.Fatal(n, err)
+		}
+	}
+	reserve(1, 0)
+	reserve(2, 0)
+	reserve(8, 7) // a base release that this database does not know
+	reserve(9, 7)
+	one, two := filepath.Join(dir, "one"), filepath.Join(dir, "two")
+	for range 2 { // the second as after a crash
+		if err := b.Record(t.Context(), one, at, []Output{{"busybox", "1.36", "core2-64", 9, h(1), h(100)}, {"tie", "1", "noarch", 1, "", h(200)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved := filepath.Join(dir, "saved.db")
+	if err := b.SaveWith(t.Context(), one, saved); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Promote(t.Context(), one); err != nil || n != (Promoted{2, 2}) { // a task and its output; two numbers
+		t.Fatal(n, err)
+	}
+	for name, path := range map[string]string{"base": "", "saved": saved} {
+		d := b
+		if path != "" {
+			d = open(t, path)
+		}
+		if v, err := d.PR.Find(t.Context(), "busybox-1.36", "core2-64", h(100), false); err != nil || v != "9" {
+			t.Error(name, v, err)
+		}
+		if u, err := d.Hash.Unihash(t.Context(), Method, h(1)); err != nil || u != h(1) {
+			t.Error(name, u, err)
+		}
+	}
+	// What is known is not recorded again; new inputs with a known output take its name.
+	if err := b.Record(t.Context(), two, at, []Output{{"busybox", "1.36", "core2-64", 9, h(1), h(100)}, {"busybox", "1.36", "core2-64", 9, h(2), h(100)}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Promote(t.Context(), two); err != nil || n != (Promoted{2, 0}) {
+		t.Fatal(n, err)
+	}
+	if u, err := b.Hash.Unihash(t.Context(), Method, h(2)); err != nil || u != h(1) {
+		t.Error(u, err)
+	}
+	// BitBake's client goes on above the same numbers.
+	x, err := b.Fork(t.Context(), filepath.Join(dir, "bitbake"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if got := pr(t, x, "busybox-1.36", "other"); got != "10" {
+		t.Error(got)
+	}
 }

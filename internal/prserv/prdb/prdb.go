@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 
 	"slipway/internal/errs"
@@ -205,6 +206,27 @@ func (d *DB) burn(ctx context.Context, version, pkgarch, wanted string) (value s
 func burned(tx *litefile.Tx, version, pkgarch, value string) error {
 	_, _, err := tx.Exec(`INSERT OR REPLACE INTO burned VALUES (?, ?, ?)`, version, pkgarch, value)
 	return err
+}
+
+// Reserve gives a whole number above floor and above all that were ever given for
+// that version and architecture, and burns it: for a builder that learns only
+// afterwards what it has built. The number is on the disk when it is given.
+func (d *DB) Reserve(ctx context.Context, version, pkgarch string, floor int) (n int, err error) {
+	err = d.f.Write(ctx, func(tx *litefile.Tx) error {
+		k, err := d.look(ctx, tx.Conn, version, pkgarch, "")
+		if err != nil {
+			return err
+		}
+		whole, _, _ := strings.Cut(greatest(k.Max, k.burned), ".")
+		if top, err := strconv.Atoi(whole); err == nil {
+			floor = max(floor, top)
+		} else if whole != "" {
+			return errs.E(errs.Conflict, fmt.Sprintf("the PR database has the number %q for %s of %s, and none can follow it", whole, version, pkgarch))
+		}
+		n = floor + 1
+		return burned(tx, version, pkgarch, strconv.Itoa(n))
+	})
+	return n, err
 }
 
 // Find gives the number that an output has, "" for none: with history the
