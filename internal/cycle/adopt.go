@@ -3,6 +3,7 @@ package cycle
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/prserv/prdb"
 	"slipway/internal/sign"
 	"slipway/internal/state"
 	"slipway/internal/store"
@@ -114,8 +116,8 @@ func (w *Workspace) adoptedID() distro.BuildID {
 
 // Adopt makes a feed without conflicts the release <series>.0, approved by a named
 // person, and publishes it. What was taken in is one change of the state, after
-// its bytes: cut off before, nothing is there but unused blobs, and after it Adopt
-// goes on without the feed (f may then be nil).
+// its bytes and numbers: cut off before, nothing is there but unused blobs and gaps
+// in the numbers, and after it Adopt goes on without the feed (f may then be nil).
 func (w *Workspace) Adopt(ctx context.Context, f *Adoptable, by string) (Release, error) {
 	lock, err := w.lock(ctx, "work")
 	if err != nil {
@@ -144,7 +146,7 @@ func (w *Workspace) MayAdopt(ctx context.Context) error {
 	return err
 }
 
-// takeIn stores the bytes, then records build, numbers and approval in one change.
+// takeIn stores numbers and bytes, then records build and approval in one change.
 func (w *Workspace) takeIn(ctx context.Context, f *Adoptable, by string) (Build, error) {
 	if f == nil {
 		return Build{}, errs.E(errs.Internal, "no feed to adopt")
@@ -157,14 +159,14 @@ func (w *Workspace) takeIn(ctx context.Context, f *Adoptable, by string) (Build,
 		return Build{}, err
 	}
 	t := w.Talk.Step("take the packages in")
-	b, marks, err := w.adoptedBuild(ctx, f, by, t)
+	b, err := w.adoptedBuild(ctx, f, by, t)
 	if err == nil {
-		err = w.recordAdoption(ctx, b, marks)
+		err = w.recordAdoption(ctx, b)
 	}
-	return b, end(t, err, fmt.Sprintf("%d packages, %d numbers burned", len(b.Packages), len(marks)))
+	return b, end(t, err, fmt.Sprintf("%d packages, numbers of %d recipes burned", len(b.Packages), len(b.Numbers)))
 }
 
-func (w *Workspace) adoptedBuild(ctx context.Context, f *Adoptable, by string, t Task) (Build, []NumberMark, error) {
+func (w *Workspace) adoptedBuild(ctx context.Context, f *Adoptable, by string, t Task) (Build, error) {
 	now := w.now()
 	id := w.adoptedID()
 	b := Build{ID: id, Version: id.Version(), Series: w.Definition.Series.Name, Status: distro.Candidate, Created: now, Ended: now}
@@ -182,43 +184,44 @@ func (w *Workspace) adoptedBuild(ctx context.Context, f *Adoptable, by string, t
 	}
 	definition, err := os.ReadFile(filepath.Join(w.Dir, "slipway.yaml"))
 	if err != nil {
-		return b, nil, errs.E(errs.NotFound, "slipway.yaml", err)
+		return b, errs.E(errs.NotFound, "slipway.yaml", err)
 	}
 	b.Revision = distro.Revision{Schema: 1, Distribution: w.Definition.Distribution, Series: b.Series, Definition: distro.DigestOf(definition),
 		Layers: []distro.LayerPin{}, Builder: distro.BuilderPin{Kind: "adopted", Tools: map[string]string{}}}
 	b.RevisionID = b.Revision.Digest()
 	rows, marks := burn(f.Packages, f.given, w.scopes())
-	for i := range marks {
-		marks[i].Given = []GivenNumber{{Number: marks[i].Last, Build: id, At: now}}
-	}
 	b.Numbers = rows
+	databases, err := w.adoptDatabases(ctx, f, marks)
+	if err != nil {
+		return b, err
+	}
 	for i, data := range [][]byte{definition, distro.CanonicalJSON(b.Revision)} {
 		if err := addBytes(distro.Configuration, []string{"slipway.yaml", "revision.json"}[i], data); err != nil {
-			return b, nil, err
+			return b, err
 		}
 	}
 	for _, db := range []struct {
 		class      distro.Class
 		name, path string
-	}{{distro.PRDatabase, "prserv.sqlite3", f.prdb}, {distro.HashDatabase, "hashserv.sqlite3", f.hashdb}} {
+	}{{distro.PRDatabase, "prserv.sqlite3", f.prdb}, {distro.HashDatabase, "hashserv.sqlite3", f.hashdb}, {distro.PRDatabase, databasesName, databases}} {
 		if db.path == "" {
 			continue
 		}
 		if _, err := addFile(db.class, db.name, db.path); err != nil {
-			return b, nil, err
+			return b, err
 		}
 	}
 	if err := addBytes(distro.PRDatabase, "numbers.json", distro.CanonicalJSON(rows)); err != nil {
-		return b, nil, err
+		return b, err
 	}
 	for i, r := range f.Packages {
 		r.Scope = distro.SplitScope(r.Arch, r.Name, w.Definition.Feeds.Separate)
 		got, err := addFile(distro.Packages, r.Scope+"/"+r.File, f.paths[r.Digest])
 		if err != nil {
-			return b, nil, err
+			return b, err
 		}
 		if got != r.Digest {
-			return b, nil, errs.E(errs.Conflict, f.paths[r.Digest]+" changed while it was adopted", errs.Hint("stop what writes there, and adopt again"))
+			return b, errs.E(errs.Conflict, f.paths[r.Digest]+" changed while it was adopted", errs.Hint("stop what writes there, and adopt again"))
 		}
 		b.Packages = append(b.Packages, r)
 		t.Progress(i+1, len(f.Packages), r.File)
@@ -227,11 +230,37 @@ func (w *Workspace) adoptedBuild(ctx context.Context, f *Adoptable, by string, t
 	judgePublic(policy, b.Packages)
 	b.Public = &policy
 	b.Candidate = Candidate{Status: distro.Approved, Approval: &distro.Approval{By: by, Because: "adopted from " + f.place, At: now}}
-	return b, marks, nil
+	return b, nil
+}
+
+// adoptDatabases brings both databases and the burned numbers into the series', and
+// saves those as they are then. It may be repeated; numbers that are burned for a
+// feed that is never adopted are only a gap.
+func (w *Workspace) adoptDatabases(ctx context.Context, f *Adoptable, marks []prdb.Row) (path string, err error) {
+	base, err := w.openDatabases()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	if f.prdb != "" {
+		if _, err := base.PR.Import(ctx, f.prdb); err != nil {
+			return "", err
+		}
+	}
+	if f.hashdb != "" {
+		if _, err := base.Hash.Import(ctx, f.hashdb); err != nil {
+			return "", err
+		}
+	}
+	if err := base.PR.Put(ctx, marks...); err != nil {
+		return "", errs.Wrap(err, "burn the numbers of the feed")
+	}
+	path = filepath.Join(f.temp, databasesName)
+	return path, errs.Wrap(base.Save(path), "save the databases")
 }
 
 // recordAdoption is all or nothing.
-func (w *Workspace) recordAdoption(ctx context.Context, b Build, marks []NumberMark) error {
+func (w *Workspace) recordAdoption(ctx context.Context, b Build) error {
 	s, rev, err := state.Load[Series](ctx, w.State, kindSeries, b.Series)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return err
@@ -239,9 +268,6 @@ func (w *Workspace) recordAdoption(ctx context.Context, b Build, marks []NumberM
 	s.Name = b.Series
 	s.Builds = map[string]int{string(b.Version): b.ID.N()}
 	puts := []state.Put{{Kind: kindSeries, ID: b.Series, IfRev: rev, Data: s}, {Kind: kindBuild, ID: string(b.ID), Data: b}}
-	for _, m := range marks {
-		puts = append(puts, state.Put{Kind: kindNumber, ID: b.Series + "/" + m.Key.String(), Data: m})
-	}
 	return w.State.Apply(ctx, puts, []state.NewEvent{{Kind: kindBuild, ID: string(b.ID), Type: "adopted", Data: b.Candidate.Approval}})
 }
 

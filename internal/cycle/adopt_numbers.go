@@ -10,6 +10,7 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/prserv/fork"
 	"slipway/internal/prserv/prdb"
 )
 
@@ -127,10 +128,13 @@ func behind(packages []distro.PackageRecord, given []givenNumber) errs.List {
 	return found
 }
 
-// burn gives the adopted release's number rows, and the marks that no later number
-// may be below: of a recipe's version the highest of the database and of the packages'
+// adoptedChecksum marks the rows of numbers that only adopting burned: no output has it.
+const adoptedChecksum = "slipway:adopted"
+
+// burn gives the adopted release's number rows, and the rows of the
+// series' PR database that no later number may be below: of a recipe's version the highest of the database and of the packages'
 // releases, in every scope, as a recipe may later be built for another one.
-func burn(packages []distro.PackageRecord, given []givenNumber, scopes []string) (rows []distro.NumberRow, marks []NumberMark) {
+func burn(packages []distro.PackageRecord, given []givenNumber, scopes []string) (rows []distro.NumberRow, marks []prdb.Row) {
 	type version struct{ source, version string }
 	tasks := map[distro.NumberKey][]distro.PackageRecord{}
 	highest := map[version]int{}
@@ -174,11 +178,11 @@ func burn(packages []distro.PackageRecord, given []givenNumber, scopes []string)
 	}
 	for v, n := range highest {
 		for _, arch := range arches[v] {
-			marks = append(marks, NumberMark{Key: distro.NumberKey{Source: v.source, Version: v.version, Arch: arch}, Last: n})
+			marks = append(marks, prdb.Row{Version: fork.PRVersion(v.source, v.version), Pkgarch: arch, Checksum: adoptedChecksum, Value: strconv.Itoa(n)})
 		}
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i].String() < rows[j].String() })
-	sort.Slice(marks, func(i, j int) bool { return marks[i].Key.String() < marks[j].Key.String() })
+	sort.Slice(marks, func(i, j int) bool { return fmt.Sprint(marks[i]) < fmt.Sprint(marks[j]) })
 	return rows, marks
 }
 
