@@ -173,7 +173,7 @@ var starts = map[string][]string{
 	"internal/layers":   {"git"},
 	"internal/device":   {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
-	"internal/qemu":     {"*"}, // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/qemu":     {"*"},                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
 	"internal/bitbake":  {"env", "python3", "locale"}, // env: PATH of BitBake's own environment finds its Python
 	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},

@@ -43,7 +43,7 @@ The example's later revisions wait as tags: git merge --ff-only revision-2.`,
 				fmt.Fprintf(out, "workspace %s is ready\nnext: cd %s && slipway build\n", dir, args[0])
 			})
 		}}
-	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard, or halyard-boards (needs downloads)")
+	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard, or halyard-packages (no boards, no downloads)")
 	a.adoptFlags(c)
 	return c
 }
