@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/state"
+	"slipway/internal/timestamp"
+	"slipway/internal/tlog"
 )
 
 // Publish signs and publishes an approved release. Clients see the series as it
@@ -39,8 +43,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	if err != nil {
 		return r, err
 	}
-	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title,
-		Package: keys.Package, Metadata: keys.Metadata, Keys: keys.Files, Scopes: w.scopes(), Cache: w.internal("index")}
+	p := w.publisher(keys)
 	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
 	switch {
@@ -51,6 +54,31 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, errs.E(errs.KindOf(err), fmt.Sprintf("release %s could not be published", v), err, errs.Hintf("clients see what was there before; slipway publish %s goes on when the cause is gone", v))
 	}
 	return w.Release(ctx, v)
+}
+
+// statement is the release's, with the files that it answers for.
+func (w *Workspace) statement(ctx context.Context, r Release, b Build) (distro.Statement, error) {
+	s := statement(r, b, b.policy(w.Definition))
+	out, err := w.publicImages(ctx, b)
+	if err != nil {
+		return s, err
+	}
+	for i, a := range s.Artifacts {
+		if a.Class == distro.Images && out[a.Name] {
+			board, file, _ := strings.Cut(a.Name, "/")
+			s.Artifacts[i].File = feed.ImageName(b.Series, board, r.Version, file)
+		}
+	}
+	s.FilesRoot, err = tlog.Root(w.layout().Files(s))
+	return s, err
+}
+
+// publisher writes the publication with the production keys.
+func (w *Workspace) publisher(k Keys) *feed.Publisher {
+	d := w.Definition
+	return &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: d.Distribution, Title: d.Title, Scopes: w.scopes(), Cache: w.internal("index"),
+		Package: k.Package, Metadata: k.Metadata, Keys: k.Files, Log: k.Log,
+		Support: feed.Support{SecuritySupportEnds: string(d.Series.SecuritySupportEnds), Ends: string(d.Series.Ends)}}
 }
 
 // notApproved says what a version that is no release yet waits for.
@@ -103,6 +131,9 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 		return flow.Step{Name: name, Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step(title)
 			summary, err := do(ctx)
+			if err == nil {
+				err = w.Tree.Sync(ctx) // a step that the journal calls done is durable
+			}
 			return end(t, err, summary)
 		}}
 	}
@@ -132,6 +163,16 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			})
 			return fmt.Sprintf("%d signed, %d kept", len(signed), len(kept)), err
 		}),
+		// All that is taken from the artifact store comes before the snapshot: a blob that
+		// is lost stops the publish while the release can still be taken back.
+		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if len(w.Definition.Boards) == 0 {
+				return nil
+			}
+			t := w.Talk.Step("publish the images of " + string(v))
+			n, err := w.publishImages(ctx, v, b)
+			return end(t, err, n)
+		}},
 		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
@@ -149,7 +190,10 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			s := statement(r, b, b.policy(w.Definition))
+			s, err := w.statement(ctx, r, b)
+			if err != nil {
+				return "", err
+			}
 			if err := p.WriteStatement(ctx, s); err != nil {
 				return "", err
 			}
@@ -157,14 +201,13 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error { r.Statement = digest; return nil })
 			return digest.Short(), err
 		}),
-		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			if len(w.Definition.Boards) == 0 {
-				return nil
+		step("log", "enter it into the transparency log", func(ctx context.Context) (string, error) {
+			e, _, err := edition(ctx)
+			if err != nil {
+				return "", err
 			}
-			t := w.Talk.Step("publish the images of " + string(v))
-			n, err := w.publishImages(ctx, v, b)
-			return end(t, err, n)
-		}},
+			return "", p.WriteLog(ctx, e)
+		}),
 		step("switch", "switch the pointers", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
@@ -182,6 +225,13 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 				return "", err
 			}
 			return "", p.Switch(ctx, e, s)
+		}),
+		step("refresh", "sign the pointer", func(ctx context.Context) (string, error) {
+			r, err := w.Release(ctx, v)
+			if err != nil {
+				return "", err
+			}
+			return w.freshen(ctx, p, r.Serial, r.Approval.At)
 		}),
 		step("record", "record release "+string(v), func(ctx context.Context) (string, error) {
 			now := w.now()
@@ -231,4 +281,46 @@ func (w *Workspace) distributionDoc() any {
 		"series": []any{map[string]any{"name": d.Series.Name, "released": d.Series.Released, "security_support_ends": d.Series.SecuritySupportEnds, "ends": d.Series.Ends,
 			"scopes": w.scopes(), "boards": boards}},
 	}
+}
+
+// freshAge is how old the pointer of a publish may be: it is dated by the decision,
+// and a decision that waited would cut its life short.
+const freshAge = 24 * time.Hour
+
+// freshen signs the pointer anew when the decision is not of today.
+func (w *Workspace) freshen(ctx context.Context, p *feed.Publisher, serial int, decided time.Time) (string, error) {
+	if w.now().Before(decided.Add(freshAge)) {
+		return "as of the decision", nil
+	}
+	t, err := p.RefreshTimestamp(ctx, serial, w.now())
+	return "good until " + t.Expires.Format(time.DateOnly), err
+}
+
+// Refresh signs the pointer of the series anew, with a new expiry and no new snapshot.
+// Without that devices find the feed frozen after a pointer's life.
+func (w *Workspace) Refresh(ctx context.Context) (timestamp.Timestamp, error) {
+	var none timestamp.Timestamp
+	lock, err := w.lock(ctx, "publish")
+	if err != nil {
+		return none, err
+	}
+	defer lock.Release()
+	s, err := w.series(ctx)
+	if err != nil {
+		return none, err
+	}
+	if s.Serial == 0 {
+		return none, errs.E(errs.NotFound, "nothing is published yet: there is no pointer to refresh", errs.Hint("slipway build"))
+	}
+	keys, err := w.Keys()
+	if err != nil {
+		return none, err
+	}
+	p := w.publisher(keys)
+	if err := p.WriteKeys(ctx); err != nil {
+		return none, err
+	}
+	t := w.Talk.Step("sign the pointer")
+	ts, err := p.RefreshTimestamp(ctx, s.Serial, w.now())
+	return ts, end(t, err, "good until "+ts.Expires.Format(time.DateOnly))
 }

@@ -21,6 +21,7 @@ import (
 	"slipway/internal/keyring"
 	"slipway/internal/state"
 	"slipway/internal/store"
+	"slipway/internal/tlog"
 )
 
 // Builder turns a revision into packages; package rpmbuild is one. Each method
@@ -52,6 +53,7 @@ type Task interface {
 // Keys are the production signers of a distribution.
 type Keys struct {
 	Package, Metadata feed.Signer
+	Log               tlog.Signer       // nil: the distribution has no log key
 	Files             map[string][]byte // below keys/ of the publication, as keyring.Folder.Files gives them
 }
 
