@@ -36,14 +36,12 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 	if err != nil {
 		return Release{}, err
 	}
-	releases, err := w.Releases(ctx)
-	if err != nil {
+	if err := w.free(ctx); err != nil {
 		return Release{}, err
 	}
-	for _, r := range releases {
-		if r.Status == distro.Publishing {
-			return Release{}, errs.E(errs.Conflict, fmt.Sprintf("release %s is approved and not yet published", r.Version), errs.Hintf("slipway publish %s", r.Version))
-		}
+	at, err := w.decide(ctx)
+	if err != nil {
+		return Release{}, err
 	}
 	// A release dated before the one that it follows would look back-dated for ever.
 	for _, r := range releases {
@@ -69,7 +67,7 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 			return err
 		}
 		x.Candidate.Status, x.Candidate.Verdict = distro.Approved, &verdict
-		x.Candidate.Approval = &distro.Approval{By: by, Because: because, At: w.now()}
+		x.Candidate.Approval = &distro.Approval{By: by, Because: because, At: at}
 		return nil
 	})
 	if err != nil {

@@ -2,7 +2,6 @@ package cycle
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -29,8 +28,11 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	if err != nil {
 		return r, w.notApproved(ctx, v, err)
 	}
-	if r.Status == distro.Published {
+	switch r.Status {
+	case distro.Published:
 		return r, nil
+	case distro.Withdrawn:
+		return r, errs.E(errs.Conflict, fmt.Sprintf("release %s was withdrawn: %s", v, r.Withdrawal.Because), errs.Hint("slipway build: the next release replaces it"))
 	}
 	b, err := w.Build(ctx, string(r.Build))
 	if err != nil {
@@ -114,29 +116,23 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			return feed.Edition{}, r, err
 		}
-		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial}
+		releases, err := w.Releases(ctx)
+		if err != nil {
+			return feed.Edition{}, r, err
+		}
+		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial, Withdrawn: withdrawn(releases)}
 		for _, p := range r.Packages {
 			if !p.Kept {
 				e.New = append(e.New, p)
 			}
 		}
 		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
-			old, err := w.published(ctx)
-			all := feed.Append(old, r.Packages)
-			return feed.Newest(all), all, err
+			all := feed.Append(offered(releases), r.Packages)
+			return feed.Newest(all), all, nil
 		}
 		return e, r, nil
 	}
-	step := func(name, title string, do func(ctx context.Context) (string, error)) flow.Step {
-		return flow.Step{Name: name, Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			t := w.Talk.Step(title)
-			summary, err := do(ctx)
-			if err == nil {
-				err = w.Tree.Sync(ctx) // a step that the journal calls done is durable
-			}
-			return end(t, err, summary)
-		}}
-	}
+	step := w.stepper(in)
 	return []flow.Step{
 		step("sign", "sign the packages of "+string(v), func(ctx context.Context) (string, error) {
 			fresh := fresh(b.Packages)
@@ -213,18 +209,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			var s feed.Snapshot
-			data, err := feed.ReadFile(ctx, w.Tree, p.Layout.Snapshot(e.Serial)+"/snapshot.json")
-			if err == nil {
-				err = json.Unmarshal(data, &s)
-			}
-			if err != nil {
-				return "", errs.Wrap(err, "read the snapshot back")
-			}
-			if err := p.WriteDistribution(ctx, w.distributionDoc()); err != nil {
-				return "", err
-			}
-			return "", p.Switch(ctx, e, s)
+			return "", w.switchTo(ctx, p, e)
 		}),
 		step("refresh", "sign the pointer", func(ctx context.Context) (string, error) {
 			r, err := w.Release(ctx, v)
