@@ -92,18 +92,20 @@ func (w *Workspace) decide(ctx context.Context) (time.Time, error) {
 		return now, err
 	}
 	var last time.Time
+	var what string
 	for _, r := range releases {
 		if r.Approval.At.After(last) {
-			last = r.Approval.At
+			last, what = r.Approval.At, fmt.Sprintf("release %s was approved", r.Version)
 		}
 	}
 	for _, c := range changes {
 		if c.Decision.At.After(last) {
-			last = c.Decision.At
+			last, what = c.Decision.At, fmt.Sprintf("the %s of serial %d was decided", c.Kind, c.Serial)
 		}
 	}
 	if now.Before(last) {
-		return now, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and the last decision of the series was made on %s", now.Format(time.RFC3339), last.Format(time.RFC3339)), errs.Hint("set the clock"))
+		return now, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and %s later, at %s", now.Format(time.RFC3339), what, last.UTC().Format(time.RFC3339)),
+			errs.Hint("set the clock right: date -u; a decision is dated for ever"))
 	}
 	return now, nil
 }
