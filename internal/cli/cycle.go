@@ -245,29 +245,6 @@ func (a *app) rejectCmd() *cobra.Command {
 	return c
 }
 
-func (a *app) publishCmd() *cobra.Command {
-	return &cobra.Command{Use: "publish VERSION", Short: "sign and publish an approved release", Args: cobra.ExactArgs(1),
-		Example: "  slipway publish 1.2",
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				v, _, err := distro.ParseVersion(w.Definition.Series.Name, args[0])
-				if err != nil {
-					return err
-				}
-				r, err := w.Publish(ctx, v)
-				if err == nil {
-					err = a.copyOut(ctx, w)
-				}
-				if err != nil {
-					return err
-				}
-				return a.print(r, func(out io.Writer) {
-					fmt.Fprintf(out, "release %s is published: serial %d, %d packages\nnext: slipway serve; devices run dnf upgrade\n", r.Version, r.Serial, len(r.Packages))
-				})
-			})
-		}}
-}
-
 func (a *app) runCmd() *cobra.Command {
 	var yes bool
 	var by, version string

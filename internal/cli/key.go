@@ -45,6 +45,14 @@ func (m *keyMaker) flags(c *cobra.Command) {
 	c.Flags().StringVar(&m.algorithm, "algorithm", sign.Ed25519, sign.Ed25519+" or "+sign.RSA3072)
 }
 
+// algorithmOf is what was asked for, but for the log, whose checkpoints only Ed25519 signs.
+func (m *keyMaker) algorithmOf(role keyring.Role) string {
+	if role == keyring.Log {
+		return sign.Ed25519
+	}
+	return m.algorithm
+}
+
 // store writes a private key, protected unless that was not wanted.
 func (m *keyMaker) store(ctx context.Context, k *sign.Key, path, role, what string) error {
 	if m.open {
@@ -174,7 +182,7 @@ func (a *app) createKey(ctx context.Context, f keyring.Folder, def *config.Defin
 	path := f.PrivatePath(next)
 	k, err := sign.Unlock(path, func() ([]byte, error) { return m.passphrases.open(ctx, string(role), path) })
 	if errs.Is(err, errs.NotFound) {
-		k, err = sign.Generate(sign.Options{Name: def.Title + " " + string(role) + " key", Algorithm: m.algorithm, Created: a.clock()})
+		k, err = sign.Generate(sign.Options{Name: def.Title + " " + string(role) + " key", Algorithm: m.algorithmOf(role), Created: a.clock()})
 		if err == nil {
 			err = m.store(ctx, k, path, string(role), "the "+string(role)+" key")
 		}

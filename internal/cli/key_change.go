@@ -153,7 +153,7 @@ With --lost the old key, which nobody has any more, is retired at once: see docs
 				if with != "" {
 					b, err = bring(c.Context(), with, m.passphrases)
 				} else {
-					b.file, err = sign.Generate(sign.Options{Name: title + " " + role + " key", Algorithm: m.algorithm, Created: now})
+					b.file, err = sign.Generate(sign.Options{Name: title + " " + role + " key", Algorithm: m.algorithmOf(r), Created: now})
 					if err == nil {
 						b.public = b.file.Public()
 					}

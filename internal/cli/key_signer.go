@@ -15,7 +15,9 @@ import (
 	"slipway/internal/cycle"
 	"slipway/internal/errs"
 	"slipway/internal/keyring"
+	"slipway/internal/sign"
 	"slipway/internal/signer"
+	"slipway/internal/tlog"
 )
 
 // signers is where signatures come from: a signer that runs (SLIPWAY_SIGNER names its
@@ -47,7 +49,15 @@ func (a *app) signers(ctx context.Context, dir, distribution string, p passphras
 
 // cycleKeys opens the keys that publishing needs.
 func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Keys, signers, error) {
-	s, err := a.signers(ctx, dir, distribution, passphrases{}, keyring.Package, keyring.Metadata)
+	ring, _, err := keyring.Folder{Dir: dir}.Load(distribution)
+	if err != nil {
+		return cycle.Keys{}, nil, err
+	}
+	roles := []keyring.Role{keyring.Package, keyring.Metadata}
+	if signsNotes(ring) {
+		roles = append(roles, keyring.Log)
+	}
+	s, err := a.signers(ctx, dir, distribution, passphrases{}, roles...)
 	if err != nil {
 		return cycle.Keys{}, nil, err
 	}
@@ -62,11 +72,42 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 		return k, nil, err
 	}
 	k.Metadata = p
+	if len(roles) > 2 {
+		if k.Log, err = a.logSigner(ctx, s, distribution); err != nil {
+			s.Close()
+			return k, nil, err
+		}
+	}
 	if k.Files, err = (keyring.Folder{Dir: dir}).Files(distribution); err != nil {
 		s.Close()
 		return k, nil, err
 	}
 	return k, s, nil
+}
+
+// signsNotes reports whether there is a log key that can sign checkpoints. Key folders
+// of older programs have none, or an RSA key; they publish without a log until they do.
+func signsNotes(ring *keyring.Keyring) bool {
+	for _, k := range ring.Of(keyring.Log) {
+		if k.State == keyring.Current && k.Algorithm == sign.Ed25519 {
+			return true
+		}
+	}
+	return false
+}
+
+// logSigner signs the checkpoints of the distribution's log, whose origin is the
+// distribution's name.
+func (a *app) logSigner(ctx context.Context, s signers, distribution string) (tlog.Signer, error) {
+	r, err := s.Role(ctx, keyring.Log, a.clock())
+	if err != nil {
+		return nil, err
+	}
+	public, err := r.Ed25519()
+	if err != nil {
+		return nil, err
+	}
+	return tlog.NewSigner(distribution, public, func(text []byte) ([]byte, error) { return r.SignCheckpoint(ctx, text) })
 }
 
 // publicKeys gives what clients must trust: for each role that feeds need, all its keys

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sort"
 	"strings"
-	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -36,21 +35,12 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 	if err != nil {
 		return Release{}, err
 	}
-	releases, err := w.Releases(ctx)
-	if err != nil {
+	if err := w.free(ctx); err != nil {
 		return Release{}, err
 	}
-	for _, r := range releases {
-		if r.Status == distro.Publishing {
-			return Release{}, errs.E(errs.Conflict, fmt.Sprintf("release %s is approved and not yet published", r.Version), errs.Hintf("slipway publish %s", r.Version))
-		}
-	}
-	// A release dated before the one that it follows would look back-dated for ever.
-	for _, r := range releases {
-		if now := w.now(); now.Before(r.Approval.At) {
-			return Release{}, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and release %s was approved later, at %s", now.UTC().Format(time.RFC3339), r.Version, r.Approval.At.UTC().Format(time.RFC3339)),
-				errs.Hint("set the clock right: date -u; a release is dated for ever"))
-		}
+	at, err := w.decide(ctx)
+	if err != nil {
+		return Release{}, err
 	}
 	verdict := w.Judge(b)
 	switch {
@@ -69,7 +59,7 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 			return err
 		}
 		x.Candidate.Status, x.Candidate.Verdict = distro.Approved, &verdict
-		x.Candidate.Approval = &distro.Approval{By: by, Because: because, At: w.now()}
+		x.Candidate.Approval = &distro.Approval{By: by, Because: because, At: at}
 		return nil
 	})
 	if err != nil {

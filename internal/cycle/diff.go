@@ -112,7 +112,7 @@ func (w *Workspace) side(ctx context.Context, name string) (side, error) {
 	var upto [][]distro.PackageRecord
 	var names []string
 	for _, r := range releases {
-		if r.Status != distro.Published {
+		if r.Status != distro.Published && (r.Published.IsZero() || string(r.Version) != name) { // one that was withdrawn is compared when it is named
 			continue
 		}
 		upto = append(upto, r.Packages)

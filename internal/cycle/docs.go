@@ -72,18 +72,19 @@ type Failure struct {
 
 // Release is an approved candidate.
 type Release struct {
-	Version   distro.Version         `json:"version"`
-	Series    string                 `json:"series"`
-	Build     distro.BuildID         `json:"build"`
-	Status    distro.Status          `json:"status"` // publishing, published; superseded is derived from the head
-	Base      distro.Version         `json:"base,omitempty"`
-	Serial    int                    `json:"serial"`
-	Approval  distro.Approval        `json:"approval"`
-	Published time.Time              `json:"published,omitzero"`
-	Statement distro.Digest          `json:"statement,omitempty"` // of release.json
-	Packages  []distro.PackageRecord `json:"packages"`            // signed, as published
-	Internal  []distro.PackageRecord `json:"internal,omitempty"`  // not published, as built: for the next build and for images
-	Numbers   []distro.NumberRow     `json:"numbers"`
+	Version    distro.Version         `json:"version"`
+	Series     string                 `json:"series"`
+	Build      distro.BuildID         `json:"build"`
+	Status     distro.Status          `json:"status"` // publishing, published, withdrawn; superseded is derived from the head
+	Base       distro.Version         `json:"base,omitempty"`
+	Serial     int                    `json:"serial"`
+	Approval   distro.Approval        `json:"approval"`
+	Published  time.Time              `json:"published,omitzero"`
+	Withdrawal *distro.Approval       `json:"withdrawal,omitempty"` // who took it back, why and when
+	Statement  distro.Digest          `json:"statement,omitempty"`  // of release.json
+	Packages   []distro.PackageRecord `json:"packages"`             // signed, as published
+	Internal   []distro.PackageRecord `json:"internal,omitempty"`   // not published, as built: for the next build and for images
+	Numbers    []distro.NumberRow     `json:"numbers"`
 }
 
 // Kinds of documents.
@@ -93,4 +94,5 @@ const (
 	kindRelease = "release"
 	kindJournal = "journal"
 	kindAnswers = "answers"
+	kindChange  = "change" // by series and serial
 )

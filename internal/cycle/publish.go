@@ -2,14 +2,17 @@ package cycle
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"strings"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/state"
+	"slipway/internal/timestamp"
+	"slipway/internal/tlog"
 )
 
 // Publish signs and publishes an approved release. Clients see the series as it
@@ -25,8 +28,11 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	if err != nil {
 		return r, w.notApproved(ctx, v, err)
 	}
-	if r.Status == distro.Published {
+	switch r.Status {
+	case distro.Published:
 		return r, nil
+	case distro.Withdrawn:
+		return r, errs.E(errs.Conflict, fmt.Sprintf("release %s was withdrawn: %s", v, r.Withdrawal.Because), errs.Hint("slipway build: the next release replaces it"))
 	}
 	b, err := w.Build(ctx, string(r.Build))
 	if err != nil {
@@ -39,8 +45,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 	if err != nil {
 		return r, err
 	}
-	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: w.Definition.Distribution, Title: w.Definition.Title,
-		Package: keys.Package, Metadata: keys.Metadata, Keys: keys.Files, Scopes: w.scopes(), Cache: w.internal("index")}
+	p := w.publisher(keys)
 	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
 	switch {
@@ -51,6 +56,31 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, errs.E(errs.KindOf(err), fmt.Sprintf("release %s could not be published", v), err, errs.Hintf("clients see what was there before; slipway publish %s goes on when the cause is gone", v))
 	}
 	return w.Release(ctx, v)
+}
+
+// statement is the release's, with the files that it answers for.
+func (w *Workspace) statement(ctx context.Context, r Release, b Build) (distro.Statement, error) {
+	s := statement(r, b, b.policy(w.Definition))
+	out, err := w.publicImages(ctx, b)
+	if err != nil {
+		return s, err
+	}
+	for i, a := range s.Artifacts {
+		if a.Class == distro.Images && out[a.Name] {
+			board, file, _ := strings.Cut(a.Name, "/")
+			s.Artifacts[i].File = feed.ImageName(b.Series, board, r.Version, file)
+		}
+	}
+	s.FilesRoot, err = tlog.Root(w.layout().Files(s))
+	return s, err
+}
+
+// publisher writes the publication with the production keys.
+func (w *Workspace) publisher(k Keys) *feed.Publisher {
+	d := w.Definition
+	return &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: d.Distribution, Title: d.Title, Scopes: w.scopes(), Cache: w.internal("index"),
+		Package: k.Package, Metadata: k.Metadata, Keys: k.Files, Log: k.Log,
+		Support: feed.Support{SecuritySupportEnds: string(d.Series.SecuritySupportEnds), Ends: string(d.Series.Ends)}}
 }
 
 // notApproved says what a version that is no release yet waits for.
@@ -86,26 +116,23 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			return feed.Edition{}, r, err
 		}
-		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial}
+		releases, err := w.Releases(ctx)
+		if err != nil {
+			return feed.Edition{}, r, err
+		}
+		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial, Withdrawn: withdrawn(releases)}
 		for _, p := range r.Packages {
 			if !p.Kept {
 				e.New = append(e.New, p)
 			}
 		}
 		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
-			old, err := w.published(ctx)
-			all := feed.Append(old, r.Packages)
-			return feed.Newest(all), all, err
+			all := feed.Append(offered(releases), r.Packages)
+			return feed.Newest(all), all, nil
 		}
 		return e, r, nil
 	}
-	step := func(name, title string, do func(ctx context.Context) (string, error)) flow.Step {
-		return flow.Step{Name: name, Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			t := w.Talk.Step(title)
-			summary, err := do(ctx)
-			return end(t, err, summary)
-		}}
-	}
+	step := w.stepper(in)
 	return []flow.Step{
 		step("sign", "sign the packages of "+string(v), func(ctx context.Context) (string, error) {
 			fresh := fresh(b.Packages)
@@ -132,6 +159,16 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			})
 			return fmt.Sprintf("%d signed, %d kept", len(signed), len(kept)), err
 		}),
+		// All that is taken from the artifact store comes before the snapshot: a blob that
+		// is lost stops the publish while the release can still be taken back.
+		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if len(w.Definition.Boards) == 0 {
+				return nil
+			}
+			t := w.Talk.Step("publish the images of " + string(v))
+			n, err := w.publishImages(ctx, v, b)
+			return end(t, err, n)
+		}},
 		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
@@ -149,7 +186,10 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			if err != nil {
 				return "", err
 			}
-			s := statement(r, b, b.policy(w.Definition))
+			s, err := w.statement(ctx, r, b)
+			if err != nil {
+				return "", err
+			}
 			if err := p.WriteStatement(ctx, s); err != nil {
 				return "", err
 			}
@@ -157,31 +197,26 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			_, err = state.Update(ctx, w.State, kindRelease, string(v), func(r *Release) error { r.Statement = digest; return nil })
 			return digest.Short(), err
 		}),
-		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			if len(w.Definition.Boards) == 0 {
-				return nil
+		step("log", "enter it into the transparency log", func(ctx context.Context) (string, error) {
+			e, _, err := edition(ctx)
+			if err != nil {
+				return "", err
 			}
-			t := w.Talk.Step("publish the images of " + string(v))
-			n, err := w.publishImages(ctx, v, b)
-			return end(t, err, n)
-		}},
+			return "", p.WriteLog(ctx, e)
+		}),
 		step("switch", "switch the pointers", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)
 			if err != nil {
 				return "", err
 			}
-			var s feed.Snapshot
-			data, err := feed.ReadFile(ctx, w.Tree, p.Layout.Snapshot(e.Serial)+"/snapshot.json")
-			if err == nil {
-				err = json.Unmarshal(data, &s)
-			}
+			return "", w.switchTo(ctx, p, e)
+		}),
+		step("refresh", "sign the pointer", func(ctx context.Context) (string, error) {
+			r, err := w.Release(ctx, v)
 			if err != nil {
-				return "", errs.Wrap(err, "read the snapshot back")
-			}
-			if err := p.WriteDistribution(ctx, w.distributionDoc()); err != nil {
 				return "", err
 			}
-			return "", p.Switch(ctx, e, s)
+			return w.freshen(ctx, p, r.Serial, r.Approval.At)
 		}),
 		step("record", "record release "+string(v), func(ctx context.Context) (string, error) {
 			now := w.now()
@@ -231,4 +266,46 @@ func (w *Workspace) distributionDoc() any {
 		"series": []any{map[string]any{"name": d.Series.Name, "released": d.Series.Released, "security_support_ends": d.Series.SecuritySupportEnds, "ends": d.Series.Ends,
 			"scopes": w.scopes(), "boards": boards}},
 	}
+}
+
+// freshAge is how old the pointer of a publish may be: it is dated by the decision,
+// and a decision that waited would cut its life short.
+const freshAge = 24 * time.Hour
+
+// freshen signs the pointer anew when the decision is not of today.
+func (w *Workspace) freshen(ctx context.Context, p *feed.Publisher, serial int, decided time.Time) (string, error) {
+	if w.now().Before(decided.Add(freshAge)) {
+		return "as of the decision", nil
+	}
+	t, err := p.RefreshTimestamp(ctx, serial, w.now())
+	return "good until " + t.Expires.Format(time.DateOnly), err
+}
+
+// Refresh signs the pointer of the series anew, with a new expiry and no new snapshot.
+// Without that devices find the feed frozen after a pointer's life.
+func (w *Workspace) Refresh(ctx context.Context) (timestamp.Timestamp, error) {
+	var none timestamp.Timestamp
+	lock, err := w.lock(ctx, "publish")
+	if err != nil {
+		return none, err
+	}
+	defer lock.Release()
+	s, err := w.series(ctx)
+	if err != nil {
+		return none, err
+	}
+	if s.Serial == 0 {
+		return none, errs.E(errs.NotFound, "nothing is published yet: there is no pointer to refresh", errs.Hint("slipway build"))
+	}
+	keys, err := w.Keys()
+	if err != nil {
+		return none, err
+	}
+	p := w.publisher(keys)
+	if err := p.WriteKeys(ctx); err != nil {
+		return none, err
+	}
+	t := w.Talk.Step("sign the pointer")
+	ts, err := p.RefreshTimestamp(ctx, s.Serial, w.now())
+	return ts, end(t, err, "good until "+ts.Expires.Format(time.DateOnly))
 }

@@ -35,7 +35,7 @@ type ReleaseStatus struct {
 	Packages  int            `json:"packages"`
 	New       int            `json:"new"`
 	By        string         `json:"by"`
-	Because   string         `json:"because,omitempty"`
+	Because   string         `json:"because,omitempty"` // of the approval, or of the withdrawal
 	Approved  time.Time      `json:"approved"`
 	Published time.Time      `json:"published,omitzero"`
 }
@@ -72,12 +72,21 @@ func (w *Workspace) Status(ctx context.Context) (Status, error) {
 		if st == distro.Published && r.Version != s.Head {
 			st = distro.Superseded
 		}
+		because := r.Approval.Because
+		if r.Withdrawal != nil {
+			because = r.Withdrawal.Because
+		}
 		id, _ := distro.ParseBuildID(string(r.Build))
 		out.Releases = append(out.Releases, ReleaseStatus{Version: r.Version, Status: st, Build: id.Candidate(), Serial: r.Serial, Packages: len(r.Packages),
-			New: len(fresh(r.Packages)), By: r.Approval.By, Because: r.Approval.Because, Approved: r.Approval.At, Published: r.Published})
+			New: len(fresh(r.Packages)), By: r.Approval.By, Because: because, Approved: r.Approval.At, Published: r.Published})
 		if r.Status == distro.Publishing {
 			out.Next = "slipway publish " + string(r.Version)
 		}
+	}
+	if c, ok, err := w.unfinished(ctx); err != nil {
+		return out, err
+	} else if ok {
+		out.Next = c.again()
 	}
 	builds, err := w.Builds(ctx)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"slipway/internal/check"
@@ -21,6 +20,7 @@ import (
 	"slipway/internal/keyring"
 	"slipway/internal/state"
 	"slipway/internal/store"
+	"slipway/internal/tlog"
 )
 
 // Builder turns a revision into packages; package rpmbuild is one. Each method
@@ -52,6 +52,7 @@ type Task interface {
 // Keys are the production signers of a distribution.
 type Keys struct {
 	Package, Metadata feed.Signer
+	Log               tlog.Signer       // nil: the distribution has no log key
 	Files             map[string][]byte // below keys/ of the publication, as keyring.Folder.Files gives them
 }
 
@@ -179,20 +180,13 @@ func (w *Workspace) Releases(ctx context.Context) ([]Release, error) {
 	return state.LoadAll[Release](ctx, w.State, kindRelease)
 }
 
-// published gives everything that was ever published, in the order of publication.
+// published gives everything that was published and not taken back, in the order of publication.
 func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, error) {
 	all, err := w.Releases(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(all, func(a, b Release) int { return a.Serial - b.Serial })
-	var lists [][]distro.PackageRecord
-	for _, r := range all {
-		if r.Status == distro.Published {
-			lists = append(lists, r.Packages)
-		}
-	}
-	return feed.Append(lists...), nil
+	return offered(all), nil
 }
 
 // journal keeps flow's records in the state.

@@ -31,6 +31,8 @@ type Artifact struct {
 	Name   string `json:"name"` // unique in its class; a slash-separated relative path
 	Digest Digest `json:"digest"`
 	Size   int64  `json:"size"` // bytes
+	// File is its name in the publication, in the statement of a release; "" is not published.
+	File string `json:"file,omitempty"`
 }
 
 // PackageRecord is what a release knows of one binary (or source) package. The

@@ -64,6 +64,7 @@ var Transitions = []Transition{
 	{"candidate", Blocked, Stale, "another release of the series came first"},
 	{"candidate", Ready, Approved, "a person says so"},
 	{"release", Publishing, Published, "the pointers have switched"},
+	{"release", Publishing, Withdrawn, "taken back before a snapshot named it; its version stays burned"},
 	{"release", Published, Superseded, "the next release"},
 	{"release", Published, Withdrawn, "withdrawn for a reason; bytes stay reachable by pin"},
 	{"release", Superseded, Withdrawn, "withdrawn for a reason; bytes stay reachable by pin"},

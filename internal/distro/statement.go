@@ -23,4 +23,7 @@ type Statement struct {
 	// Withheld counts the packages, artifacts and sources that are not stated, as policy
 	// excludes them. RevisionID is that of the whole revision.
 	Withheld int `json:"withheld,omitempty"`
+	// FilesRoot is the Merkle root over the files of the publication that this statement
+	// answers for (docs/format/tlog.md): Packages, and Artifacts with a File.
+	FilesRoot Digest `json:"files_root,omitempty"`
 }

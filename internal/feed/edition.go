@@ -28,8 +28,10 @@ type Edition struct {
 	Serial  int
 	Release distro.Version
 	At      time.Time
-	Index   []distro.PackageRecord
-	History []distro.PackageRecord // in the order of publication: see [Append]
+	// Withdrawn are the releases that were taken back, as the snapshot says them.
+	Withdrawn []Withdrawn
+	Index     []distro.PackageRecord
+	History   []distro.PackageRecord // in the order of publication: see [Append]
 
 	// Lists gives Index and History, which are then not looked at: History is that
 	// of Base and New, in this order, Index the [Newest] of them that are not
@@ -43,7 +45,7 @@ type Edition struct {
 // scope's repomd.xml.asc and repomd.xml, then snapshot.json.asc and
 // snapshot.json.
 func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, error) {
-	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC()}
+	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC(), Withdrawn: e.Withdrawn}
 	folder := p.Layout.Snapshot(e.Serial)
 	scopes, err := p.resolve(ctx, &e)
 	if err != nil {

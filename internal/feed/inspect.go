@@ -296,7 +296,10 @@ func (v *verifier) log(o Inspection) error {
 	var seen *tlog.Checkpoint
 	if o.SeenLog != nil {
 		seenFile = o.SeenLog(origin)
-		if seen, err = tlog.ReadSeen(seenFile, v.logKey); err != nil {
+		if seen, err = tlog.ReadSeen(seenFile, v.logKey); errs.Is(err, errs.Denied) {
+			v.find("%s: %v", tlog.CheckpointFile, err)
+			seenFile = ""
+		} else if err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"slipway/internal/rpm"
 	"slipway/internal/sign"
 	"slipway/internal/store"
+	"slipway/internal/tlog"
 )
 
 // Signer makes detached OpenPGP signatures; sign.Key is one.
@@ -40,6 +41,7 @@ type Publisher struct {
 	Package      Signer            // signs packages
 	Metadata     Signer            // signs repomd.xml, snapshots and statements
 	Keys         map[string][]byte // the files below keys/, as keyring.Folder.Files gives them; nil: the two keys alone
+	Log          tlog.Signer       // of the transparency log's checkpoints; nil: there is none
 	Scopes       []string          // the scopes that every index has, even when empty
 	Support      Support           // what the signed pointer says beside the serial
 

@@ -14,6 +14,7 @@ type (
 	ScopeIndex = timestamp.ScopeIndex
 	At         = timestamp.At
 	AtEntry    = timestamp.AtEntry
+	Withdrawn  = timestamp.Withdrawn
 )
 
 // Current is the pointer current.json, switched last of all.

@@ -66,8 +66,9 @@ func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o In
 	if err := v.packages(o); err != nil {
 		return nil, err
 	}
+	v.withdrawals()
 	for _, name := range sortedKeys(v.records) {
-		if _, ok := v.seen[name]; !ok && !v.pending[name] {
+		if _, ok := v.seen[name]; !ok && !v.pending[name] && !v.takenBack(v.records[name]) {
 			v.find("%s: stated by release %s but in no index", name, v.records[name].EVR())
 		}
 	}
@@ -319,6 +320,8 @@ func (v *verifier) pkg(name, digest string) {
 	}
 }
 
-func sortedKeys[V any](m map[string]V) []string {
+func sortedKeys[K ~string, V any](m map[K]V) []K {
 	return slices.Sorted(maps.Keys(m))
 }
+
+func sortedSerials[V any](m map[int]V) []int { return slices.Sorted(maps.Keys(m)) }

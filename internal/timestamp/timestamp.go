@@ -62,6 +62,17 @@ type Snapshot struct {
 	Release      distro.Version `json:"release"` // the release that is current in it
 	At           time.Time      `json:"at"`
 	Feeds        []ScopeIndex   `json:"feeds"` // by scope
+	// Withdrawn are all releases that were taken back until now: no index names what
+	// they alone brought.
+	Withdrawn []Withdrawn `json:"withdrawn,omitempty"`
+}
+
+// Withdrawn is a release that was taken back.
+type Withdrawn struct {
+	Release distro.Version `json:"release"`
+	At      time.Time      `json:"at"`
+	By      string         `json:"by,omitempty"`
+	Because string         `json:"because"`
 }
 
 // ScopeIndex says what one feed of a snapshot is.

@@ -1,0 +1,99 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"slipway/internal/distro"
+	"slipway/internal/errs"
+	"slipway/internal/tlog"
+)
+
+// Files gives the files of the publication that a statement answers for, with their
+// digests: packages and whatever artifact is published. Their Merkle root is the
+// statement's files_root.
+func (l Layout) Files(s distro.Statement) []tlog.File {
+	var out []tlog.File
+	for _, r := range s.Packages {
+		out = append(out, tlog.File{Path: l.Pool(r.Scope, KeyEpoch, r.File), SHA256: r.Digest})
+	}
+	for _, a := range s.Artifacts {
+		if a.File != "" {
+			out = append(out, tlog.File{Path: a.File, SHA256: a.Digest})
+		}
+	}
+	return out
+}
+
+// WriteLog enters what an edition wrote into the transparency log: the release's
+// statement, when the edition brings one, and the snapshot. Call it when both are
+// written, and before [Publisher.Switch]. A log that begins takes in first what was
+// published before it. Without a log key there is no log; a publication that has one
+// does not go on without (Denied).
+func (p *Publisher) WriteLog(ctx context.Context, e Edition) error {
+	_, err := p.Tree.Stat(ctx, tlog.CheckpointFile)
+	begins := errs.Is(err, errs.NotFound)
+	if err != nil && !begins {
+		return err
+	}
+	if p.Log == nil {
+		if begins {
+			return nil
+		}
+		return errs.E(errs.Denied, "the publication has a transparency log, and there is no log key to go on with", errs.Hint("put the log key back into the key folder; slipway key list says which is not here"))
+	}
+	var leaves []tlog.Leaf
+	if begins {
+		at, err := Moments(ctx, p.Tree, p.Layout.Series)
+		if err != nil {
+			return err
+		}
+		for _, x := range at.Entries {
+			if x.Serial < e.Serial {
+				more, err := p.leaves(ctx, x.Serial, x.Release)
+				if err != nil {
+					return err
+				}
+				leaves = append(leaves, more...)
+			}
+		}
+	}
+	more, err := p.leaves(ctx, e.Serial, e.Release)
+	if err != nil {
+		return err
+	}
+	_, err = tlog.Append(ctx, p.Tree, p.Log, append(leaves, more...)...)
+	return errs.Wrap(err, "enter serial %d into the log", e.Serial)
+}
+
+// leaves gives those of a serial, as the tree holds its files.
+func (p *Publisher) leaves(ctx context.Context, serial int, release distro.Version) ([]tlog.Leaf, error) {
+	var out []tlog.Leaf
+	name := p.Layout.Statement(release)
+	b, err := ReadFile(ctx, p.Tree, name)
+	if err != nil && !errs.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	if err == nil {
+		var s distro.Statement
+		if err := json.Unmarshal(b, &s); err != nil {
+			return nil, errs.E(errs.Invalid, name+" cannot be read", err)
+		}
+		if s.Serial == serial { // another serial of a release brings no statement
+			out = append(out, tlog.Leaf{Type: tlog.Release, Series: p.Layout.Series, Version: release, At: second(s.At), File: name, Digest: distro.DigestOf(b)})
+		}
+	}
+	name = p.Layout.Snapshot(serial) + "/snapshot.json"
+	if b, err = ReadFile(ctx, p.Tree, name); err != nil {
+		return nil, errs.Wrap(err, "the snapshot of serial %d", serial)
+	}
+	var s Snapshot
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, errs.E(errs.Invalid, fmt.Sprintf("%s cannot be read", name), err)
+	}
+	return append(out, tlog.Leaf{Type: tlog.Snapshot, Series: p.Layout.Series, Serial: serial, At: second(s.At), File: name, Digest: distro.DigestOf(b)}), nil
+}
+
+func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
