@@ -113,11 +113,11 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 	if err := checkHost(ctx); err != nil {
 		bad = append(bad, err)
 	}
-	for _, path := range append([]string{dir}, p.Layers...) {
+	for _, path := range append([]string{dir, b.opt.SState, b.opt.Downloads, seed.FeedConfig}, p.Layers...) {
 		// OE-Core's sanity.bbclass refuses these in TMPDIR and COREBASE; it would
 		// say so only after the start.
-		if strings.ContainsAny(path, "+@~ \"$") {
-			bad = append(bad, errs.E(errs.Invalid, "BitBake cannot work in a path with blanks or any of +@~$: "+path, errs.Hint("move the workspace")))
+		if strings.ContainsAny(path, "+@~ \"$;\\\n") {
+			bad = append(bad, errs.E(errs.Invalid, "BitBake cannot work in a path with blanks or any of +@~$;: "+path, errs.Hint("move the workspace")))
 		}
 	}
 	if len(bad) > 0 {
@@ -131,6 +131,10 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 // lay writes what Prepare decided; the plan is last.
 func (b *Builder) lay(p *plan, dir string, who *identity) error {
 	top := filepath.Join(dir, "topdir")
+	// A build that was finished by another plan is none by this one.
+	if err := os.Remove(filepath.Join(dir, "finished")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.E(errs.Unavailable, "make the build's folder", err)
+	}
 	for _, d := range []string{dir, top, filepath.Join(top, "conf")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return errs.E(errs.Unavailable, "make the build's folder", err)
