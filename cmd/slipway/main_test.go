@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		os.Setenv("XDG_CONFIG_HOME", config)
+		os.Setenv("XDG_STATE_HOME", filepath.Join(config, "state"))
 	}
 	testscript.Main(m, map[string]func(){"slipway": main})
 }
@@ -45,6 +46,7 @@ func TestScript(t *testing.T) {
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
+			env.Setenv("XDG_STATE_HOME", filepath.Join(home, ".local", "state"))
 			env.Setenv("GIT_CONFIG_GLOBAL", filepath.Join(home, "gitconfig"))
 			env.Setenv("NO_COLOR", "1")
 			program, err := exec.LookPath("slipway")

@@ -181,6 +181,32 @@ func TestRealBitBakeBuild(t *testing.T) {
 		t.Error("no package was restored")
 	}
 	t.Log(kept, "packages kept")
+
+	// A source changes: its recipe alone gets the next number of the series.
+	source := filepath.Join(seed.Layers["meta-fixture"], "recipes-fixture", "hello", "files", "hello.c")
+	text, err := os.ReadFile(source)
+	if err == nil {
+		err = os.WriteFile(source, append(text, "int changed = 1;\n"...), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Build(ctx, again, nil); err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]bool{} // package -> kept
+	for o, err := range next.Collect(ctx, again) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Class == distro.Packages {
+			made[o.Package.Name+"-"+o.Package.EVR()] = o.Package.Kept
+		}
+	}
+	t.Log("after a change", made)
+	if kept, ok := made["hello-1.0-r0.1"]; !ok || kept || !made["fixture-board-1.0-r0.0"] {
+		t.Errorf("after a change of hello: %v", made)
+	}
 }
 
 func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (records []distro.PackageRecord, rows []distro.NumberRow) {

@@ -34,6 +34,7 @@ type trusted struct {
 	note   string // for the user, "" when the user named the keys
 	how    string // given, remembered, faith
 	roles  bool   // the keys are known by role
+	seen   string // file that remembers the log's checkpoint; "" is the user's own memory
 }
 
 // stateDir is where a user's memory lies: $XDG_STATE_HOME/slipway.

@@ -181,7 +181,8 @@ func oneSeries(ctx context.Context, tree store.Tree, asked string) (string, erro
 
 // workspaceTrust gives the workspace's own public keys, or those that are named.
 func workspaceTrust(w *cycle.Workspace, files []string) (trusted, error) {
-	t := trusted{how: "workspace", roles: true}
+	// Each workspace has a log of its own, even when two bear one name, as demos do.
+	t := trusted{how: "workspace", roles: true, seen: filepath.Join(w.Dir, ".slipway", "log.checkpoint")}
 	parse := func(armored []byte, what string) ([]*sign.Public, error) {
 		k, err := sign.ParsePublic(armored)
 		return k, errs.Wrap(err, "public key %s", what)
@@ -232,7 +233,12 @@ func workspaceTrust(w *cycle.Workspace, files []string) (trusted, error) {
 // an error; without a report nothing was decided.
 func (a *app) inspect(ctx context.Context, tree store.Tree, series string, t trusted, file string) (*feed.Report, error) {
 	o := feed.Inspection{Workers: readers, LogOrigin: t.log, LogOptional: !t.roles && t.log == "",
-		SeenLog: func(origin string) string { return tlog.SeenFile(os.Getenv, origin) }}
+		SeenLog: func(origin string) string {
+			if t.seen != "" {
+				return t.seen
+			}
+			return tlog.SeenFile(os.Getenv, origin)
+		}}
 	if file != "" {
 		dir, name := filepath.Split(file)
 		f, err := store.ReadTree(filepath.Clean(dir+".")).Open(ctx, name)
