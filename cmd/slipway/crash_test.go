@@ -20,9 +20,10 @@ import (
 
 // crashWork is what the killed processes do: one command in a workspace.
 var crashWork = map[string]func(dir string) error{
-	"build":   command("build"),
-	"approve": command("approve", "1.2-c1", "--by", "Ada Byron"),
-	"publish": command("publish", "1.2"),
+	"build":    command("build"),
+	"approve":  command("approve", "1.2-c1", "--by", "Ada Byron"),
+	"publish":  command("publish", "1.2"),
+	"withdraw": command("withdraw", "1.2", "--because", "it is rude", "--by", "Ada Byron"),
 }
 
 func command(args ...string) func(dir string) error {
@@ -307,4 +308,35 @@ func TestPublishOnAFullDisk(t *testing.T) {
 		again(t, dir(n), "verify")
 		os.RemoveAll(dir(n))
 	})
+}
+
+// TestWithdrawSurvivesKills kills withdraw at its writes. After each kill clients see
+// serial 2 or 3, whole; the same command again ends with release 1.1 as serial 3, and the
+// reason that was given first.
+func TestWithdrawSurvivesKills(t *testing.T) {
+	from := template(t)
+	again(t, from, "run", "--yes", "--by", "Ada Byron")
+	command, dir := copies(t, from)
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("withdraw"), Sample: 10}, func(t *testing.T, n int) {
+		again(t, dir(n), "verify")
+		if s := status(t, dir(n)); n > 0 && s.Head == "1.2" && s.Next != "slipway build" && !strings.HasPrefix(s.Next, "slipway withdraw 1.2 ") {
+			t.Errorf("status after the kill: %+v", s)
+		}
+		again(t, dir(n), "withdraw", "1.2", "--because", "another word")
+		again(t, dir(n), "verify")
+		s := status(t, dir(n))
+		if s.Head != "1.1" || s.Releases[0].Status != "withdrawn" || s.Next != "slipway build" {
+			t.Errorf("after the same command again: %+v", s)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir(n), "publication/1/snapshots/3/snapshot.json")); err != nil || bytes.Count(b, []byte(`"because"`)) != 1 {
+			t.Errorf("the snapshot: %s, %v", b, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir(n), "publication/1/snapshots/4")); err == nil {
+			t.Error("a second withdrawal")
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
 }

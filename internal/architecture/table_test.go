@@ -97,7 +97,6 @@ var peers = []struct{ from, to, why string }{
 	{"internal/signer", "internal/keyring", "which key signs for a role is the keyring's answer"},
 	{"internal/sstate", "internal/sign", "its signatures are OpenPGP's"},
 	{"internal/feed", "internal/tlog", "who reads a publication as a stranger reads its log, too"},
-	{"internal/feed", "internal/tlog", "a publish ends in the log"},
 	{"internal/cycle", "internal/tlog", "as above: the cycle has the log's signer"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},

@@ -64,7 +64,7 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 	var k cycle.Keys
 	p, err := s.Role(ctx, keyring.Package, a.clock())
 	if err == nil {
-		k.Package = p
+		k.Package, k.Epoch = p, p.Keys()[0].Epoch
 		p, err = s.Role(ctx, keyring.Metadata, a.clock())
 	}
 	if err != nil {

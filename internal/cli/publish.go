@@ -14,23 +14,31 @@ import (
 )
 
 func (a *app) publishCmd() *cobra.Command {
-	var refresh bool
+	var refresh, resign bool
+	var by, because string
 	c := &cobra.Command{Use: "publish [VERSION]", Short: "sign and publish an approved release", Args: maximum(1),
-		Example: "  slipway publish 1.2\n  slipway publish --refresh",
+		Example: "  slipway publish 1.2\n  slipway publish --refresh\n  slipway publish --resign --because \"the package key was stolen\"",
 		Long: `Publish signs an approved release and brings it out. Clients see what was there before
 until the last pointer has switched; a publish that was cut off is finished by the same
 command.
 
 With --refresh it signs the pointer of the series (timestamp.json) anew, with a new
 expiry, and nothing else. Run it by a timer, once a week: a pointer lives 30 days, and
-devices that find an expired one take the feed for frozen.`,
+devices that find an expired one take the feed for frozen.
+
+With --resign it signs every package again with the package key of today, beside the old
+files, as a new serial: the cure of a compromised key, after slipway key revoke. What was
+tested and stated stays as it is; only signatures are new. See docs/keys.md.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if refresh != (len(args) == 0) {
-				return errs.E(errs.Invalid, "publish takes a version, or --refresh", errs.Hint("slipway publish 1.2"), errs.Hint("slipway publish --refresh"))
+			if refresh && resign || (refresh || resign) != (len(args) == 0) {
+				return errs.E(errs.Invalid, "publish takes a version, or --refresh, or --resign", errs.Hint("slipway publish 1.2"), errs.Hint("slipway publish --refresh"))
 			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				if refresh {
+				switch {
+				case refresh:
 					return a.refresh(ctx, w)
+				case resign:
+					return a.resign(ctx, w, by, because)
 				}
 				v, _, err := distro.ParseVersion(w.Definition.Series.Name, args[0])
 				if err != nil {
@@ -49,7 +57,23 @@ devices that find an expired one take the feed for frozen.`,
 			})
 		}}
 	c.Flags().BoolVar(&refresh, "refresh", false, "sign the pointer anew, with a new expiry, and nothing else")
+	c.Flags().BoolVar(&resign, "resign", false, "sign every package again, after a key was revoked, as a new serial")
+	c.Flags().StringVar(&by, "by", "", "with --resign: who says so")
+	c.Flags().StringVar(&because, "because", "", "with --resign: why")
 	return c
+}
+
+func (a *app) resign(ctx context.Context, w *cycle.Workspace, by, because string) error {
+	done, err := w.Resign(ctx, by, because)
+	if err == nil {
+		err = a.copyOut(ctx, w)
+	}
+	if err != nil {
+		return err
+	}
+	return a.print(done, func(out io.Writer) {
+		fmt.Fprintf(out, "serial %d: %d packages of release %s and before are signed again, key epoch %d\n", done.Serial, len(done.Packages), done.Release, done.Epoch)
+	})
 }
 
 func (a *app) refresh(ctx context.Context, w *cycle.Workspace) error {

@@ -146,7 +146,7 @@ func (a *app) trust(ctx context.Context, tree store.Tree, place string, files []
 		return t, errs.E(errs.Denied, "the keyring of "+place+" is not the one of the keys that are trusted", err,
 			errs.Hint("somebody else's publication, or a new root key: ask the distribution, then slipway verify PLACE --key root.asc"))
 	}
-	t.roles = true
+	t.roles, t.Ring = true, k
 	for role, to := range map[keyring.Role]*[]*sign.Public{keyring.Package: &t.Package, keyring.Metadata: &t.Metadata, keyring.Log: &t.Log} {
 		for _, x := range k.Trusted(role) {
 			p, err := x.Public()

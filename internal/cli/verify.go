@@ -219,6 +219,7 @@ func workspaceTrust(w *cycle.Workspace, files []string) (trusted, error) {
 	}
 	ring, _, err := keyring.Folder{Dir: dir}.Load(w.Definition.Distribution)
 	if err == nil {
+		t.Ring = ring
 		if b := ring.Armored(keyring.Log); len(b) > 0 {
 			t.Log, err = parse(b, "log")
 		}

@@ -17,6 +17,7 @@ import (
 	"slipway/internal/errs"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
+	"slipway/internal/keyring"
 	"slipway/internal/layers"
 	"slipway/internal/state"
 	"slipway/internal/store"
@@ -397,7 +398,14 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	}
 	*b = nb
 	fresh := fresh(b.Packages)
+	ring, err := w.Keyring()
+	if err != nil {
+		return "", err
+	}
 	public := &feed.Publisher{Tree: w.Tree, Layout: w.layout()}
+	for _, k := range ring.Of(keyring.Package) {
+		public.Epoch = max(public.Epoch, k.Epoch)
+	}
 	if err := public.Conflicts(ctx, fresh); err != nil {
 		return "", err
 	}
@@ -431,7 +439,7 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	}
 	index := feed.Newest(feed.Union(signed, old))
 	for _, r := range index {
-		name := p.Layout.Pool(r.Scope, feed.KeyEpoch, r.File)
+		name := p.Layout.Package(r)
 		if _, err := tree.Stat(ctx, name); err == nil {
 			continue
 		}

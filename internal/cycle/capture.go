@@ -136,7 +136,11 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		if err != nil {
 			return s, err
 		}
-		s.Numbers, s.Packages = base.Numbers, slices.Concat(base.Packages, base.Internal)
+		twins, err := w.twins(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.Numbers, s.Packages = base.Numbers, slices.Concat(feed.Twins(base.Packages, twins), base.Internal)
 	}
 	return s, nil
 }

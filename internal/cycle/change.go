@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"slipway/internal/distro"
@@ -24,6 +25,9 @@ type Change struct {
 	Decision distro.Approval `json:"decision"`
 	// Withdrawn is the release that it takes back.
 	Withdrawn distro.Version `json:"withdrawn,omitempty"`
+	// Epoch is the key epoch that all packages are signed into again, Packages are they.
+	Epoch    int                    `json:"epoch,omitempty"`
+	Packages []distro.PackageRecord `json:"packages,omitempty"`
 }
 
 // ChangeKind says what a change is.
@@ -32,6 +36,7 @@ type ChangeKind string
 // The kinds.
 const (
 	Withdrawal ChangeKind = "withdrawal"
+	Resigning  ChangeKind = "new signing"
 )
 
 // Changes gives the serials that brought no new release, oldest first.
@@ -45,6 +50,9 @@ func (c Change) id() string { return fmt.Sprintf("%s/%d", c.Series, c.Serial) }
 
 // again is the command that finishes a change.
 func (c Change) again() string {
+	if c.Kind == Resigning {
+		return "slipway publish --resign --because " + strconv.Quote(c.Decision.Because)
+	}
 	return fmt.Sprintf("slipway withdraw %s --because %q", c.Withdrawn, c.Decision.Because)
 }
 
@@ -133,8 +141,21 @@ func (w *Workspace) changed(ctx context.Context, c Change) (feed.Edition, error)
 			releases[i].Status, releases[i].Withdrawal = distro.Withdrawn, &c.Decision
 		}
 	}
-	all := offered(releases)
-	return feed.Edition{Serial: c.Serial, Release: c.Release, At: c.Decision.At, Index: feed.Newest(all), History: all, Withdrawn: withdrawn(releases)}, nil
+	twins, err := w.twins(ctx)
+	all := feed.Twins(offered(releases), append(twins, c.Packages...))
+	return feed.Edition{Serial: c.Serial, Release: c.Release, At: c.Decision.At, Index: feed.Newest(all), History: all, Withdrawn: withdrawn(releases)}, err
+}
+
+// twins gives all packages that published changes signed again.
+func (w *Workspace) twins(ctx context.Context) ([]distro.PackageRecord, error) {
+	all, err := w.Changes(ctx)
+	var out []distro.PackageRecord
+	for _, c := range all {
+		if c.Status == distro.Published {
+			out = append(out, c.Packages...)
+		}
+	}
+	return out, err
 }
 
 // publishChange brings a change out; after a crash the same call goes on.
@@ -144,9 +165,9 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 		return err
 	}
 	p := w.publisher(keys)
-	in := string(distro.DigestOf(distro.CanonicalJSON([]any{c, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
+	in := string(distro.DigestOf(distro.CanonicalJSON([]any{c.id(), c.Decision, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	step := w.stepper(in)
-	err = w.run(ctx, "change/"+c.id(), []flow.Step{
+	steps := []flow.Step{
 		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
 			if err := p.WriteKeys(ctx); err != nil {
 				return "", err
@@ -175,7 +196,15 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 			return w.freshen(ctx, p, c.Serial, c.Decision.At)
 		}),
 		step("record", "record the "+string(c.Kind), func(ctx context.Context) (string, error) { return "", w.record(ctx, c) }),
-	})
+	}
+	if c.Kind == Resigning {
+		steps = append([]flow.Step{step("sign", "sign all packages again", func(ctx context.Context) (string, error) {
+			var err error
+			c, err = w.resign(ctx, p, c)
+			return fmt.Sprintf("%d packages, key epoch %d", len(c.Packages), c.Epoch), err
+		})}, steps...)
+	}
+	err = w.run(ctx, "change/"+c.id(), steps)
 	switch {
 	case err == nil:
 		return nil

@@ -10,6 +10,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
+	"slipway/internal/keyring"
 )
 
 // Device is an install root with the distribution's feed configuration, as a
@@ -88,6 +89,26 @@ func (w *Workspace) feeds(scopes, keys []string) []dnf.Repo {
 			BaseURL: "$slipway_url/" + w.Definition.Series.Name + "/$slipway_snapshot/" + scope})
 	}
 	return out
+}
+
+// revokedKeys writes the revoked package and metadata keys as files and gives their paths.
+func (w *Workspace) revokedKeys(dir string) ([]string, error) {
+	ring, err := w.Keyring()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, k := range ring.Keys {
+		if k.State != keyring.Revoked || k.Role != keyring.Package && k.Role != keyring.Metadata {
+			continue
+		}
+		path := filepath.Join(dir, k.Name()+".asc")
+		if err := os.WriteFile(path, []byte(k.PublicKey), 0o644); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+path, err)
+		}
+		out = append(out, path)
+	}
+	return out, nil
 }
 
 // writeKeys writes the public keys as files and gives their paths.

@@ -103,7 +103,7 @@ func (w *Workspace) Diff(ctx context.Context, a, b string) (Diff, error) {
 // side finds what a name means: "1.2" is a release, "1.2-b1" and "1.2-c1" a build.
 func (w *Workspace) side(ctx context.Context, name string) (side, error) {
 	published := func(ctx context.Context, r distro.PackageRecord) (store.Blob, error) {
-		return w.Tree.Open(ctx, w.layout().Pool(r.Scope, feed.KeyEpoch, r.File))
+		return w.Tree.Open(ctx, w.layout().Package(r))
 	}
 	releases, err := w.Releases(ctx)
 	if err != nil {

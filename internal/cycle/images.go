@@ -339,8 +339,14 @@ func (w *Workspace) releaseSource(ctx context.Context, v distro.Version, dir str
 	if err != nil {
 		return imageSource{}, err
 	}
+	serial := r.Serial
+	if s, err := w.series(ctx); err != nil {
+		return imageSource{}, err
+	} else if s.Head == v {
+		serial = s.Serial // the same packages, perhaps signed again
+	}
 	keys, err := w.writeKeys(filepath.Join(dir, "keys"))
-	src := imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", r.Serial), keys: keys, version: v, date: imageDate, seed: b.RevisionID}
+	src := imageSource{url: w.publicationURL(), snapshot: fmt.Sprintf("snapshots/%d", serial), keys: keys, version: v, date: imageDate, seed: b.RevisionID}
 	if err != nil || len(r.Internal) == 0 {
 		return src, err
 	}

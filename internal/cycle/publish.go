@@ -79,7 +79,7 @@ func (w *Workspace) statement(ctx context.Context, r Release, b Build) (distro.S
 func (w *Workspace) publisher(k Keys) *feed.Publisher {
 	d := w.Definition
 	return &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: d.Distribution, Title: d.Title, Scopes: w.scopes(), Cache: w.internal("index"),
-		Package: k.Package, Metadata: k.Metadata, Keys: k.Files, Log: k.Log,
+		Package: k.Package, Metadata: k.Metadata, Epoch: k.Epoch, Keys: k.Files, Log: k.Log,
 		Support: feed.Support{SecuritySupportEnds: string(d.Series.SecuritySupportEnds), Ends: string(d.Series.Ends)}}
 }
 
@@ -126,8 +126,12 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 				e.New = append(e.New, p)
 			}
 		}
+		twins, err := w.twins(ctx)
+		if err != nil {
+			return feed.Edition{}, r, err
+		}
 		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
-			all := feed.Append(offered(releases), r.Packages)
+			all := feed.Append(feed.Twins(offered(releases), twins), r.Packages)
 			return feed.Newest(all), all, nil
 		}
 		return e, r, nil

@@ -102,7 +102,7 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 		}
 	}
 	for _, p := range r.Packages {
-		f, err := w.Tree.Open(ctx, w.layout().Pool(p.Scope, feed.KeyEpoch, p.File))
+		f, err := w.Tree.Open(ctx, w.layout().Package(p))
 		copyChecked(f, err, p.Digest, "packages/"+p.Scope+"/"+p.File)
 		out.Packages++
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,7 +179,12 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
-	production := candidateKeys[1:]
+	// A device of an old release knows the keys of then, also one that was revoked later.
+	then, err := w.revokedKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	production := slices.Concat(candidateKeys[1:], then)
 	releases, err := w.Releases(ctx)
 	if err != nil {
 		return nil, err

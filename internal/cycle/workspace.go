@@ -52,6 +52,7 @@ type Task interface {
 // Keys are the production signers of a distribution.
 type Keys struct {
 	Package, Metadata feed.Signer
+	Epoch             int               // of the package key: keyring.Key.Epoch
 	Log               tlog.Signer       // nil: the distribution has no log key
 	Files             map[string][]byte // below keys/ of the publication, as keyring.Folder.Files gives them
 }
@@ -186,7 +187,8 @@ func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, erro
 	if err != nil {
 		return nil, err
 	}
-	return offered(all), nil
+	twins, err := w.twins(ctx)
+	return feed.Twins(offered(all), twins), err
 }
 
 // journal keeps flow's records in the state.

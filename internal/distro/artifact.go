@@ -52,7 +52,10 @@ type PackageRecord struct {
 	Digest       Digest `json:"digest"`                  // of the file
 	Size         int64  `json:"size"`
 	HeaderDigest Digest `json:"header_digest"`
-	Content      Digest `json:"content_digest"`
+	// KeyEpoch is the folder of the pool that the file lies in: it rises when a key was
+	// compromised and all is signed again. 0 is 1.
+	KeyEpoch int    `json:"key_epoch,omitempty"`
+	Content  Digest `json:"content_digest"`
 	// Kept: the content equals that of the base release, so number and published file were kept.
 	Kept bool `json:"kept,omitempty"`
 	// Internal says why the package is not published: the rule of [PublicPolicy] that

@@ -295,7 +295,7 @@ func version(r *distro.PackageRecord) string { return strings.TrimPrefix(r.File,
 
 // item says of a package what an index is planned by.
 func item(kind indexKind, r *distro.PackageRecord, href string) rpmmd.Item {
-	it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: href + r.File, Ref: r}
+	it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: href + strconv.Itoa(epochOf(*r)) + "/" + r.File, Ref: r}
 	if kind == indexDefault {
 		it.Cut, it.Sort = r.Name, r.SourceName+"\x00"+r.Name+"\x00"+version(r)
 		it.Note = r.Arch + "\x00" + strconv.Itoa(r.Epoch) + "\x00" + r.Version + "\x00" + r.Release

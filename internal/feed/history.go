@@ -86,7 +86,7 @@ func History(ctx context.Context, t store.Tree, series, name string) ([]Edited, 
 			if k := p.Scope + "/" + p.File; p.Name == name && !known[k] {
 				known[k] = true
 				out = append(out, Edited{Name: p.Name, EVR: p.EVR(), Arch: p.Arch, Scope: p.Scope, Release: e.Release, Serial: e.Serial, At: e.At,
-					File: l.Pool(p.Scope, KeyEpoch, p.File), Where: Unlisted, Digest: p.Digest, HeaderDigest: p.HeaderDigest, Size: p.Size, Source: p.SourceName})
+					File: l.Package(p), Where: Unlisted, Digest: p.Digest, HeaderDigest: p.HeaderDigest, Size: p.Size, Source: p.SourceName})
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,7 +79,7 @@ func (p *Publisher) makeIndex(ctx context.Context, kind indexKind, scope string,
 		x.memo.Twin = twin
 	}
 	open := p.opener(ctx, x, lastMemo.Data)
-	pool := p.Layout.Pool(scope, KeyEpoch, "")[len(p.Layout.Series)+1:] + "/"
+	pool := path.Dir(p.Layout.Pool(scope, KeyEpoch, ""))[len(p.Layout.Series)+1:] + "/"
 	href := p.Layout.up(folder) + pool
 	u := rpmmd.Update{
 		Options: rpmmd.Options{Revision: fmt.Sprint(e.Serial), Timestamp: e.At.Unix()},
@@ -207,7 +208,7 @@ func (p *Publisher) loader(scope string) func(context.Context, rpmmd.Item) (rpmm
 		if !ok {
 			return rpmmd.Entry{}, errs.E(errs.Conflict, rpmmd.Unusable) // the last index should have had it
 		}
-		name := p.Layout.Pool(scope, KeyEpoch, r.File)
+		name := p.Layout.Package(*r)
 		pkg, err := p.header(ctx, name)
 		if err != nil {
 			return rpmmd.Entry{}, errs.Wrap(err, "index %s", r.NEVRA())

@@ -11,6 +11,7 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/keyring"
 	"slipway/internal/rpm"
 	"slipway/internal/sign"
 	"slipway/internal/store"
@@ -21,6 +22,9 @@ import (
 // may stand in several.
 type Trust struct {
 	Package, Metadata, Log []*sign.Public
+	// Ring, where there is one, says more: when each key counts, and which was revoked.
+	// What a key signed that was revoked later counts when the log had it before.
+	Ring *keyring.Keyring
 }
 
 // Inspection says how a publication is verified.

@@ -27,7 +27,7 @@ import (
 )
 
 // KeyEpoch is the folder of the pool for packages signed with the first key. A
-// re-signed twin after a key compromise will stand in another.
+// re-signed twin after a key compromise stands in another: see [Publisher.ResignPackage].
 const KeyEpoch = 1
 
 // Layout gives the names of one series in a publication tree.
@@ -37,6 +37,12 @@ type Layout struct{ Series string }
 func (l Layout) Pool(scope string, epoch int, file string) string {
 	return path.Join(l.Series, "pool/rpm", scope, fmt.Sprint(epoch), file)
 }
+
+// Package is the name of the file that a record is of.
+func (l Layout) Package(r distro.PackageRecord) string { return l.Pool(r.Scope, epochOf(r), r.File) }
+
+// epochOf is the key epoch of a record; those of older programs do not say it.
+func epochOf(r distro.PackageRecord) int { return max(r.KeyEpoch, KeyEpoch) }
 
 // Snapshot is the folder of a snapshot.
 func (l Layout) Snapshot(serial int) string {

@@ -17,7 +17,7 @@ import (
 func (l Layout) Files(s distro.Statement) []tlog.File {
 	var out []tlog.File
 	for _, r := range s.Packages {
-		out = append(out, tlog.File{Path: l.Pool(r.Scope, KeyEpoch, r.File), SHA256: r.Digest})
+		out = append(out, tlog.File{Path: l.Package(r), SHA256: r.Digest})
 	}
 	for _, a := range s.Artifacts {
 		if a.File != "" {

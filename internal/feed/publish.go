@@ -40,6 +40,7 @@ type Publisher struct {
 	Title        string
 	Package      Signer            // signs packages
 	Metadata     Signer            // signs repomd.xml, snapshots and statements
+	Epoch        int               // key epoch that Package signs into; 0 is 1
 	Keys         map[string][]byte // the files below keys/, as keyring.Folder.Files gives them; nil: the two keys alone
 	Log          tlog.Signer       // of the transparency log's checkpoints; nil: there is none
 	Scopes       []string          // the scopes that every index has, even when empty
@@ -61,19 +62,8 @@ type Publisher struct {
 func (p *Publisher) Conflicts(ctx context.Context, records []distro.PackageRecord) error {
 	var found errs.List
 	for _, r := range records {
-		name := p.Layout.Pool(r.Scope, KeyEpoch, r.File)
-		pkg, err := p.header(ctx, name)
-		if errs.Is(err, errs.NotFound) {
-			continue
-		}
-		if err != nil {
-			found = append(found, errs.Wrap(err, "read published %s", r.NEVRA()))
-			continue
-		}
-		if pkg.HeaderDigest != r.HeaderDigest {
-			found = append(found, errs.E(errs.Conflict,
-				fmt.Sprintf("%s is published with other content: header %s there, %s here", r.NEVRA(), pkg.HeaderDigest.Short(), r.HeaderDigest.Short()),
-				errs.Hintf("published bytes are for ever: raise Version or Release of %s and build again", r.SourceName)))
+		if err := p.conflict(ctx, r); err != nil {
+			found = append(found, err)
 		}
 	}
 	return found.Err()
@@ -94,7 +84,10 @@ func (p *Publisher) AddPackage(ctx context.Context, r distro.PackageRecord, src 
 			return sig, p.Package.RPMTag(), err
 		})
 	}}
-	err := p.Tree.Create(ctx, p.Layout.Pool(r.Scope, KeyEpoch, r.File), signed)
+	if r.KeyEpoch = 0; p.epoch() > KeyEpoch {
+		r.KeyEpoch = p.epoch()
+	}
+	err := p.Tree.Create(ctx, p.Layout.Package(r), signed)
 	signed.Close() // a Create that stopped early must not leave the signer waiting
 	if err != nil {
 		return r, errs.Wrap(err, "sign and store %s", r.File)

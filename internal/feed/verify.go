@@ -12,6 +12,7 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/keyring"
 	"slipway/internal/rpm"
 	"slipway/internal/rpmmd"
 	"slipway/internal/sign"
@@ -63,6 +64,7 @@ func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o In
 	if err := v.log(o); err != nil {
 		return nil, err
 	}
+	v.settle()
 	if err := v.packages(o); err != nil {
 		return nil, err
 	}
@@ -82,6 +84,7 @@ type verifier struct {
 	keys    []*sign.Public // for metadata
 	trust   Trust
 	claims  map[string][]claim // what statements say, by file name
+	doubts  []doubt
 	logKey  tlog.Verifier
 	tlog    *tlog.Log
 	report  *Report
@@ -113,7 +116,10 @@ func (v *verifier) signed(name, ending string) []byte {
 	}
 	sig, err := sign.Dearmor(armored)
 	if err == nil {
-		_, err = sign.Verify(v.keys, bytes.NewReader(b), sig)
+		var d *doubt
+		if d, err = v.allowed(keyring.Metadata, v.keys, name, bytes.NewReader(b), sig); d != nil {
+			v.doubts = append(v.doubts, *d)
+		}
 	}
 	if err != nil {
 		v.find("%s: signature: %v", name, err)
@@ -144,7 +150,7 @@ func (v *verifier) statements() {
 		}
 		v.stated[s.Serial] = s.Version
 		for _, r := range s.Packages {
-			name := v.l.Pool(r.Scope, KeyEpoch, r.File)
+			name := v.l.Package(r)
 			v.claim(name, s, r)
 			v.records[name] = r
 			v.pending[name] = s.Serial > v.report.Serial // as its snapshot: not yet in an index
@@ -292,6 +298,11 @@ func (v *verifier) pkg(name, digest string) {
 		return
 	}
 	r, ok := v.records[name]
+	if scope, file, in := v.l.inPool(name); !ok && in { // a twin: another signature, stated by its header
+		if claims := v.claims[path.Join(scope, file)]; len(claims) > 0 {
+			r, ok = claims[0].record, true
+		}
+	}
 	switch {
 	case !ok:
 		v.find("%s: in an index, but no release states it", name)
@@ -314,7 +325,11 @@ func (v *verifier) pkg(name, digest string) {
 			v.find("%s: %v", name, err)
 			return
 		}
-		if _, err := sign.Verify(v.trust.Package, header, s.Data); err != nil {
+		d, err := v.allowed(keyring.Package, v.trust.Package, name, header, s.Data)
+		if d != nil && !v.loggedBefore(name, d.revoked) {
+			err = d.finding
+		}
+		if err != nil {
 			v.find("%s: signature: %v", name, err)
 		}
 	}

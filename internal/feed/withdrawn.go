@@ -45,7 +45,8 @@ func (v *verifier) withdrawals() {
 		}
 	}
 	for _, name := range sortedKeys(offered) {
-		if r, ok := v.records[name]; ok && v.takenBack(r) {
+		scope, file, _ := v.l.inPool(name)
+		if claims := v.claims[path.Join(scope, file)]; len(claims) > 0 && v.takenBack(claims[0].record) {
 			v.find("%s: offered, and only a withdrawn release brought it", name)
 		}
 	}
