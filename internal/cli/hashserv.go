@@ -114,11 +114,13 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 	f.o.Limits = asyncrpc.Limits{Conns: f.connections}
 	// Everything is ready before anybody can connect.
 	index := int64(f.indexMB) << 20
-	if f.o.DB, err = hashdb.Open(f.database, hashdb.Options{ReadOnly: f.o.ReadOnly, IndexBytes: index}); err != nil {
+	db, err := hashdb.Open(f.database, hashdb.Options{ReadOnly: f.o.ReadOnly, IndexBytes: index})
+	if err != nil {
 		return err
 	}
+	f.o.DB = db
 	defer func() {
-		if cerr := f.o.DB.Close(); err == nil {
+		if cerr := db.Close(); err == nil {
 			err = cerr
 		}
 	}()
@@ -135,7 +137,7 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 			return err
 		}
 	}
-	f.o.Log.Info("serving", "address", l.Address(), "database", f.o.DB.File().Path(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly)
+	f.o.Log.Info("serving", "address", l.Address(), "database", db.Name(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly)
 	return s.Serve(ctx, l)
 }
 

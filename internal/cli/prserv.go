@@ -79,11 +79,13 @@ func (a *app) prservServe(ctx context.Context, f prservFlags) (err error) {
 	if f.o.Log, err = a.logger(f.level); err != nil {
 		return err
 	}
-	if f.o.DB, err = prdb.Open(f.file, f.o.ReadOnly); err != nil {
+	db, err := prdb.Open(f.file, f.o.ReadOnly)
+	if err != nil {
 		return err
 	}
+	f.o.DB = db
 	defer func() {
-		if cerr := f.o.DB.Close(); err == nil {
+		if cerr := db.Close(); err == nil {
 			err = cerr
 		}
 	}()
@@ -100,7 +102,7 @@ func (a *app) prservServe(ctx context.Context, f prservFlags) (err error) {
 			return err
 		}
 	}
-	f.o.Log.Info("serving", "address", l.Address(), "database", f.o.DB.File().Path(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly, "pid", os.Getpid())
+	f.o.Log.Info("serving", "address", l.Address(), "database", db.Name(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly, "pid", os.Getpid())
 	if fd, err := strconv.Atoi(os.Getenv(readyEnv)); err == nil {
 		ready := os.NewFile(uintptr(fd), "ready")
 		fmt.Fprintln(ready, "ready")

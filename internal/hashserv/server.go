@@ -19,7 +19,7 @@ const Protocol = "OEHASHEQUIV"
 
 // Options of a [Server].
 type Options struct {
-	DB       *hashdb.DB
+	DB       Database
 	ReadOnly bool
 	// Base is what a fork began with: read, never written. nil for none.
 	Base *hashdb.DB
@@ -283,9 +283,10 @@ func (s *Server) Metrics() []asyncrpc.Metric {
 		complete = 1
 	}
 	add("index_complete", "gauge", "1: no lookup needs the file", complete)
-	add("commits_total", "counter", "transactions written", float64(s.DB.File().Commits()))
-	if t := s.DB.File().LastWrite(); !t.IsZero() {
-		add("last_write_age_seconds", "gauge", "time since the last transaction", time.Since(t).Seconds())
+	commits, last := s.DB.Writes()
+	add("commits_total", "counter", "transactions written", float64(commits))
+	if !last.IsZero() {
+		add("last_write_age_seconds", "gauge", "time since the last transaction", time.Since(last).Seconds())
 	}
 	if s.up != nil {
 		add("backfill_queue", "gauge", "answers of the upstream that are not stored yet", float64(s.backfill.length()))

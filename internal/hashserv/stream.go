@@ -84,6 +84,13 @@ func (x *session) getStream(ctx context.Context, _ request) (any, error) {
 			}
 			out = append(out, '\n')
 		}
+		if r, ok := x.s.DB.(remote); ok && len(misses) > 0 {
+			answers, err := r.Unihashes(ctx, pick(lines, misses))
+			if err != nil {
+				return nil, err
+			}
+			out, misses = fill(out, misses, answers, "")
+		}
 		x.s.hits.hit.Add(int64(len(lines) - len(misses)))
 		x.s.hits.miss.Add(int64(len(misses)))
 		if len(misses) == 0 || x.s.up == nil {
@@ -124,6 +131,7 @@ func dense(b []byte) bool {
 
 func (x *session) existsStream(ctx context.Context, _ request) (any, error) {
 	var misses []int
+	r, isRemote := x.s.DB.(remote)
 	return nil, x.stream(ctx, func(out []byte, lines [][]byte) ([]byte, error) {
 		if err := x.s.ready(ctx); err != nil {
 			return out, err
@@ -137,14 +145,25 @@ func (x *session) existsStream(ctx context.Context, _ request) (any, error) {
 			switch {
 			case known:
 				out = append(out, "true\n"...)
-			case x.s.up == nil:
+			case x.s.up == nil && !isRemote:
 				out = append(out, "false\n"...)
 			default:
 				misses = append(misses, i)
 				out = append(out, "\n"...)
 			}
 		}
-		if len(misses) == 0 {
+		if isRemote && len(misses) > 0 {
+			answers, err := r.Exist(ctx, pick(lines, misses))
+			if err != nil {
+				return nil, err
+			}
+			none := ""
+			if x.s.up == nil {
+				none = "false"
+			}
+			out, misses = fill(out, misses, answers, none)
+		}
+		if len(misses) == 0 || x.s.up == nil {
 			return out, nil
 		}
 		return x.s.fillFromUpstream(ctx, out, lines, misses, "exists-stream", "false", func(_ int, answer []byte) []byte {
@@ -159,10 +178,7 @@ func (x *session) existsStream(ctx context.Context, _ request) (any, error) {
 // fillFromUpstream asks the upstream about the missed lines, all in one round
 // trip, and puts what take makes of its answers, or none, into their lines of out.
 func (s *Server) fillFromUpstream(ctx context.Context, out []byte, lines [][]byte, misses []int, command, none string, take func(i int, answer []byte) []byte) []byte {
-	ask := make([][]byte, len(misses))
-	for n, i := range misses {
-		ask[n] = lines[i]
-	}
+	ask := pick(lines, misses)
 	answers := make([][]byte, len(misses))
 	if err := s.up.stream(ctx, command, ask, func(n int, answer []byte) error {
 		answers[n] = bytes.Clone(take(misses[n], answer))
@@ -170,12 +186,29 @@ func (s *Server) fillFromUpstream(ctx context.Context, out []byte, lines [][]byt
 	}); err != nil {
 		clear(answers) // half of a failed answer would be right, too, but why
 	}
-	full := make([]byte, 0, len(out)+66*len(misses))
+	full, _ := fill(out, misses, answers, none)
+	return full
+}
+
+// pick gives the lines at those places.
+func pick(lines [][]byte, places []int) [][]byte {
+	list := make([][]byte, len(places))
+	for n, i := range places {
+		list[n] = lines[i]
+	}
+	return list
+}
+
+// fill puts answers, or none for nil, into the lines of out that were missed, and
+// says which still are.
+func fill(out []byte, misses []int, answers [][]byte, none string) (full []byte, still []int) {
+	full = make([]byte, 0, len(out)+66*len(misses))
 	n, i := 0, 0
 	for l := range bytes.Lines(out) {
 		if n < len(misses) && misses[n] == i {
 			if full = append(full, answers[n]...); answers[n] == nil {
 				full = append(full, none...)
+				still = append(still, i)
 			}
 			full = append(full, '\n')
 			n++
@@ -184,7 +217,7 @@ func (s *Server) fillFromUpstream(ctx context.Context, out []byte, lines [][]byt
 		}
 		i++
 	}
-	return full
+	return full, still
 }
 
 func (x *session) gcMarkStream(ctx context.Context, _ request) (any, error) {

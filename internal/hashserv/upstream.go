@@ -121,7 +121,7 @@ func (s *Server) fetchRow(ctx context.Context, command string, r any) (*hashdb.R
 
 // backfill stores what the upstream answered, behind.
 type backfill struct {
-	db   *hashdb.DB
+	db   Database
 	log  *slog.Logger
 	wake chan struct{}
 
@@ -134,7 +134,7 @@ type backfill struct {
 // maxQueue bounds the queue; what does not fit will be asked again.
 const maxQueue = 1 << 20
 
-func newBackfill(db *hashdb.DB, log *slog.Logger) *backfill {
+func newBackfill(db Database, log *slog.Logger) *backfill {
 	return &backfill{db: db, log: log, wake: make(chan struct{}, 1)}
 }
 

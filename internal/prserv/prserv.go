@@ -26,9 +26,24 @@ const (
 	Version  = "1.0"
 )
 
+// Database is what a server answers from: a file (prdb.DB), or PostgreSQL
+// (prpg.DB). What each method promises is said at prdb.DB.
+type Database interface {
+	Get(ctx context.Context, version, pkgarch, checksum string, history bool) (string, error)
+	Find(ctx context.Context, version, pkgarch, checksum string, history bool) (string, error)
+	Max(ctx context.Context, version, pkgarch string) (string, error)
+	Decide(ctx context.Context, version, pkgarch, checksum string, fn func(prdb.Known) string) (string, error)
+	Put(ctx context.Context, rows ...prdb.Row) error
+	Rows(ctx context.Context, version, pkgarch, checksum string, history bool) ([]prdb.Row, error)
+	// Writes counts transactions written, and says when the last one was: zero for none.
+	Writes() (n int64, last time.Time)
+	// Name is the file, or the address of the database without its password.
+	Name() string
+}
+
 // Options of a [Server].
 type Options struct {
-	DB               *prdb.DB
+	DB               Database
 	ReadOnly         bool
 	Upstream         string        // HOST:PORT of another PR server, "" for none
 	UpstreamDeadline time.Duration // for its answers: 5 s
@@ -75,6 +90,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...*asyncrpc.Listener) err
 // Metrics are the server's numbers.
 func (s *Server) Metrics() []asyncrpc.Metric {
 	c := s.rpc.Counts()
+	commits, last := s.DB.Writes()
 	m := func(name, kind, help string, v float64) asyncrpc.Metric {
 		return asyncrpc.Metric{Name: "slipway_prserv_" + name, Help: help, Kind: kind, Value: v}
 	}
@@ -83,10 +99,10 @@ func (s *Server) Metrics() []asyncrpc.Metric {
 		m("connections_total", "counter", "connections since the start", float64(c.Total)),
 		m("connections_refused_total", "counter", "connections over the limit", float64(c.Refused)),
 		m("requests_total", "counter", "requests since the start", float64(c.Messages)),
-		m("commits_total", "counter", "transactions written", float64(s.DB.File().Commits())),
+		m("commits_total", "counter", "transactions written", float64(commits)),
 	}
-	if t := s.DB.File().LastWrite(); !t.IsZero() {
-		list = append(list, m("last_write_age_seconds", "gauge", "time since the last transaction", time.Since(t).Seconds()))
+	if !last.IsZero() {
+		list = append(list, m("last_write_age_seconds", "gauge", "time since the last transaction", time.Since(last).Seconds()))
 	}
 	if s.up != nil {
 		list = append(list, m("upstream_failed_total", "counter", "times that the upstream did not answer", float64(s.up.Failed())))

@@ -111,6 +111,12 @@ func (d *DB) Close() error {
 // File is the file that the database lies in.
 func (d *DB) File() *litefile.File { return d.f }
 
+// Name is the file's path.
+func (d *DB) Name() string { return d.f.Path() }
+
+// Writes counts the transactions that were written, and says when the last one was.
+func (d *DB) Writes() (int64, time.Time) { return d.f.Commits(), d.f.LastWrite() }
+
 // IndexState says how the index in memory stands.
 type IndexState struct {
 	Rows     int64 `json:"rows"`

@@ -18,9 +18,20 @@ type Imported struct {
 	Users     int64 `json:"users"`
 }
 
+// Sink takes what an import reads; what it has stays.
+type Sink interface {
+	Insert(ctx context.Context, rows ...Row) error
+	AddUser(ctx context.Context, u User) (bool, error)
+}
+
 // Import adds what a database file of BitBake's server (any table version) or of
 // ours holds; what is known here stays. The server may go on serving meanwhile.
-func (d *DB) Import(ctx context.Context, path string) (n Imported, err error) {
+func (d *DB) Import(ctx context.Context, path string) (Imported, error) { return Read(ctx, path, d) }
+
+// Read gives what a database file of BitBake's server (any table version) or of
+// ours holds to another database.
+func Read(ctx context.Context, path string, to Sink) (n Imported, err error) {
+	d := reader{to}
 	err = litefile.ReadSource(path, func(c *litefile.Conn) error {
 		ours, err := c.HasTable("unihash")
 		if err != nil {
@@ -34,8 +45,10 @@ func (d *DB) Import(ctx context.Context, path string) (n Imported, err error) {
 	return n, err
 }
 
+type reader struct{ Sink }
+
 // importRows reads rows by query, and inserts them in small transactions.
-func (d *DB) importRows(ctx context.Context, c *litefile.Conn, query string, n *int64, row func([]driver.Value) Row) error {
+func (d reader) importRows(ctx context.Context, c *litefile.Conn, query string, n *int64, row func([]driver.Value) Row) error {
 	var rows []Row
 	flush := func() error {
 		if len(rows) == 0 {
@@ -57,7 +70,7 @@ func (d *DB) importRows(ctx context.Context, c *litefile.Conn, query string, n *
 	return flush()
 }
 
-func (d *DB) importUsers(ctx context.Context, c *litefile.Conn, query string, n *int64) error {
+func (d reader) importUsers(ctx context.Context, c *litefile.Conn, query string, n *int64) error {
 	return c.Rows(query, nil, func(r []driver.Value) error {
 		added, err := d.AddUser(ctx, User{r[0].(string), r[1].(string), strings.Fields(r[2].(string))})
 		if added {
@@ -95,7 +108,7 @@ func (d *DB) All(ctx context.Context) (rows []Row, err error) {
 	return rows, err
 }
 
-func (d *DB) importOurs(ctx context.Context, c *litefile.Conn, n *Imported) error {
+func (d reader) importOurs(ctx context.Context, c *litefile.Conn, n *Imported) error {
 	if err := d.importRows(ctx, c, allUnihashes, &n.Unihashes, unihashRow); err != nil {
 		return err
 	}
@@ -109,7 +122,7 @@ func extraOf(r []driver.Value) Extra {
 	return Extra{str(r[0]), str(r[1]), str(r[2]), str(r[3]), str(r[4]), str(r[5])}
 }
 
-func (d *DB) importBitBake(ctx context.Context, c *litefile.Conn, path string, n *Imported) error {
+func (d reader) importBitBake(ctx context.Context, c *litefile.Conn, path string, n *Imported) error {
 	found := false
 	for _, table := range []string{"unihashes_v3", "unihashes_v2"} {
 		if ok, err := c.HasTable(table); err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"slipway/internal/errs"
@@ -117,88 +118,110 @@ func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 // Export writes what the database holds now, users included, to a new file that
 // BitBake's server reads. Others go on writing meanwhile.
 func (d *DB) Export(ctx context.Context, path string) (err error) {
+	return WriteBitBake(ctx, path, func(out *BitBakeFile) error {
+		return d.f.Snapshot(ctx, func(c *litefile.Conn) error { return export(c, out) })
+	})
+}
+
+// BitBakeFile is a database file for BitBake's server that is being written.
+type BitBakeFile struct {
+	ctx     context.Context
+	f       *litefile.File
+	pending []func(*litefile.Tx) error
+}
+
+// WriteBitBake makes a new file that BitBake's server reads, of what fn puts into
+// it. The file appears when all of it is there.
+func WriteBitBake(ctx context.Context, path string, fn func(*BitBakeFile) error) (err error) {
 	if _, err := os.Stat(path); err == nil {
 		return errs.E(errs.Conflict, "export to "+path+": the file exists", errs.Hint("give another name"))
 	}
 	temp := path + ".part"
 	os.Remove(temp)
-	out, err := litefile.Open(temp, litefile.Options{}, litefile.Schema{Name: "export", Steps: []string{bitbakeSchema}})
+	f, err := litefile.Open(temp, litefile.Options{}, litefile.Schema{Name: "export", Steps: []string{bitbakeSchema}})
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			out.Close()
+			f.Close()
 			os.Remove(temp)
 		}
 	}()
-	if err := d.f.Snapshot(ctx, func(c *litefile.Conn) error { return export(ctx, c, out) }); err != nil {
+	out := &BitBakeFile{ctx: ctx, f: f}
+	if err := fn(out); err != nil {
 		return err
 	}
-	if err := out.Write(ctx, func(tx *litefile.Tx) error { return tx.Script(`DROP TABLE slipway`) }); err != nil {
+	if err := out.flush(); err != nil {
 		return err
 	}
-	if err := out.Close(); err != nil {
+	if err := f.Write(ctx, func(tx *litefile.Tx) error { return tx.Script(`DROP TABLE slipway`) }); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
 		return err
 	}
 	return errs.Wrap(os.Rename(temp, path), "export to %s", path)
 }
 
-func export(ctx context.Context, c *litefile.Conn, out *litefile.File) error {
-	str := func(v driver.Value) any {
-		if v == nil {
-			return nil
-		}
-		return text(v)
-	}
-	copyRows := func(query, insert string, values func([]driver.Value) []any) error {
-		var rows [][]any
-		flush := func() error {
-			batch := rows
-			rows = nil
-			return out.Write(ctx, func(tx *litefile.Tx) error {
-				for _, r := range batch {
-					if _, _, err := tx.Exec(insert, r...); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		}
-		err := c.Rows(query, nil, func(r []driver.Value) error {
-			if rows = append(rows, values(r)); len(rows) < 10_000 {
-				return nil
+func (o *BitBakeFile) flush() error {
+	batch := o.pending
+	o.pending = nil
+	return o.f.Write(o.ctx, func(tx *litefile.Tx) error {
+		for _, fn := range batch {
+			if err := fn(tx); err != nil {
+				return err
 			}
-			return flush()
-		})
-		if err != nil {
-			return err
 		}
-		return flush()
+		return nil
+	})
+}
+
+func (o *BitBakeFile) put(insert string, values ...any) error {
+	o.pending = append(o.pending, func(tx *litefile.Tx) error {
+		_, _, err := tx.Exec(insert, values...)
+		return err
+	})
+	if len(o.pending) < 10_000 {
+		return nil
 	}
-	plain := func(r []driver.Value) []any {
-		list := make([]any, len(r))
-		for i, v := range r {
-			list[i] = v
-		}
-		return list
-	}
-	if err := copyRows(`SELECT m.name, u.task, coalesce(u.uni, u.task), coalesce(k.name, '') FROM unihash u JOIN method m ON m.id = u.method LEFT JOIN mark k ON k.id = u.mark`,
-		`INSERT INTO unihashes_v3 (method, taskhash, unihash, gc_mark) VALUES (?, ?, ?, ?)`,
-		func(r []driver.Value) []any { return []any{r[0], str(r[1]), str(r[2]), r[3]} }); err != nil {
+	return o.flush()
+}
+
+// Unihash adds a task with its unihash.
+func (o *BitBakeFile) Unihash(method, task, uni, mark string) error {
+	return o.put(`INSERT INTO unihashes_v3 (method, taskhash, unihash, gc_mark) VALUES (?, ?, ?, ?)`, method, task, uni, mark)
+}
+
+// Outhash adds an output; BitBake takes the order of the calls for their age.
+func (o *BitBakeFile) Outhash(r Row) error {
+	return o.put(`INSERT INTO outhashes_v2 (method, taskhash, outhash, created, owner, PN, PV, PR, task, outhash_siginfo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.Method, r.Taskhash, r.Outhash, FormatTime(r.Created), null(r.Owner), null(r.PN), null(r.PV), null(r.PR), null(r.Task), null(r.Siginfo))
+}
+
+// User adds a user.
+func (o *BitBakeFile) User(u User) error {
+	return o.put(`INSERT INTO users (username, token, permissions) VALUES (?, ?, ?)`, u.Name, u.Token, strings.Join(u.Permissions, " "))
+}
+
+// Mark sets the current mark of the garbage collection.
+func (o *BitBakeFile) Mark(name string) error {
+	return o.put(`INSERT INTO config (name, value) VALUES ('gc-mark', ?)`, name)
+}
+
+func export(c *litefile.Conn, out *BitBakeFile) error {
+	if err := c.Rows(`SELECT m.name, u.task, coalesce(u.uni, u.task), coalesce(k.name, '') FROM unihash u JOIN method m ON m.id = u.method LEFT JOIN mark k ON k.id = u.mark`, nil,
+		func(r []driver.Value) error { return out.Unihash(str(r[0]), text(r[1]), text(r[2]), str(r[3])) }); err != nil {
 		return err
 	}
-	if err := copyRows(`SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method LEFT JOIN extra e ON e.id = o.extra ORDER BY o.created`,
-		`INSERT INTO outhashes_v2 (method, taskhash, outhash, created, owner, PN, PV, PR, task, outhash_siginfo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		func(r []driver.Value) []any {
-			list := plain(r)
-			list[1], list[2], list[3] = str(r[1]), str(r[2]), FormatTime(time.UnixMicro(r[3].(int64)))
-			return list
-		}); err != nil {
+	if err := c.Rows(`SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method LEFT JOIN extra e ON e.id = o.extra ORDER BY o.created`, nil,
+		func(r []driver.Value) error { return out.Outhash(outhashRow(r)) }); err != nil {
 		return err
 	}
-	if err := copyRows(`SELECT name, token, permissions FROM user`, `INSERT INTO users (username, token, permissions) VALUES (?, ?, ?)`, plain); err != nil {
+	if err := c.Rows(`SELECT name, token, permissions FROM user`, nil, func(r []driver.Value) error {
+		return out.User(User{str(r[0]), str(r[1]), strings.Fields(str(r[2]))})
+	}); err != nil {
 		return err
 	}
-	return copyRows(`SELECT k.name FROM state s JOIN mark k ON k.id = s.mark`, `INSERT INTO config (name, value) VALUES ('gc-mark', ?)`, plain)
+	return c.Rows(`SELECT k.name FROM state s JOIN mark k ON k.id = s.mark`, nil, func(r []driver.Value) error { return out.Mark(str(r[0])) })
 }

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"slipway/internal/errs"
 	"slipway/internal/hashserv/litefile"
@@ -64,6 +65,12 @@ func Fork(f *litefile.File, base *DB) *DB { return &DB{f: f, base: base} }
 
 // File is the file that the database lies in.
 func (d *DB) File() *litefile.File { return d.f }
+
+// Name is the file's path.
+func (d *DB) Name() string { return d.f.Path() }
+
+// Writes counts the transactions that were written, and says when the last one was.
+func (d *DB) Writes() (int64, time.Time) { return d.f.Commits(), d.f.LastWrite() }
 
 // Close closes the file if Open opened it.
 func (d *DB) Close() error {
