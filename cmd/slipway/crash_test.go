@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,8 @@ var crashWork = map[string]func(dir string) error{
 	"approve":  command("approve", "1.2-c1", "--by", "Ada Byron"),
 	"publish":  command("publish", "1.2"),
 	"withdraw": command("withdraw", "1.2", "--because", "it is rude", "--by", "Ada Byron"),
+	"resign":   command("publish", "--resign", "--because", "the laptop was stolen", "--by", "Ada Byron"),
+	"gc":       command("gc", "--keep", "0"),
 }
 
 func command(args ...string) func(dir string) error {
@@ -333,6 +336,120 @@ func TestWithdrawSurvivesKills(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir(n), "publication/1/snapshots/4")); err == nil {
 			t.Error("a second withdrawal")
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+}
+
+// TestResignSurvivesKills kills publish --resign at its writes. After each kill clients
+// see serial 1 or 2, whole, and the same command again makes the very bytes that an
+// unharmed run makes. The keys of this workspace are its own: one is revoked.
+func TestResignSurvivesKills(t *testing.T) {
+	from := template(t)
+	keys := filepath.Join(t.TempDir(), "keys")
+	run(t, from, 0, "cp", "-a", filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "slipway/keys/minnow"), keys)
+	if err := os.WriteFile(filepath.Join(from, "settings.yaml"), []byte("schema: 1\nkeys: "+keys+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again(t, from, "verify")
+	again(t, from, "key", "revoke", "package-1", "--because", "the laptop was stolen")
+	again(t, from, "key", "create", "--role", "package", "--no-passphrase")
+	command, dir := copies(t, from)
+	var want string
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("resign"), Sample: 12}, func(t *testing.T, n int) {
+		s := status(t, dir(n))
+		if n == 0 {
+			// The decision's date is that of each run: compare what does not hold it.
+			want = strings.Join(undated(t, dir(0)), "\n")
+		} else if s.Head != "1.1" || s.Next != "slipway build" && !strings.HasPrefix(s.Next, "slipway publish --resign ") {
+			t.Errorf("status after the kill: %+v", s)
+		}
+		again(t, dir(n), "verify") // the old or the new, never half
+		if n > 0 && serial(t, dir(n)) == 1 {
+			again(t, dir(n), "publish", "--resign", "--because", "another word")
+		}
+		again(t, dir(n), "verify")
+		if got := strings.Join(undated(t, dir(n)), "\n"); got != want {
+			t.Errorf("the publication differs from an unharmed one:\n%s\nwant\n%s", got, want)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir(n), "publication/1/pool/rpm/noarch/2/hello-1.0-1.noarch.rpm")); err != nil || len(b) == 0 {
+			t.Errorf("the twin: %v", err)
+		}
+		if s := status(t, dir(n)); s.Next != "slipway build" || serial(t, dir(n)) != 2 {
+			t.Errorf("after the same command again: %+v", s)
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+}
+
+// serial is the one that the publication of a workspace has come to.
+func serial(t *testing.T, dir string) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "publication/1/current.json"))
+	var c struct{ Serial int }
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Serial
+}
+
+// undated gives the names of all files of a publication, those that have a digest in
+// their name without it.
+func undated(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	for line := range strings.Lines(tree(t, filepath.Join(dir, "publication"))) {
+		name, _, _ := strings.Cut(line, " ")
+		folder, file := filepath.Split(name)
+		if sum, rest, ok := strings.Cut(file, "-"); ok && len(sum) == 64 {
+			file = rest
+		}
+		names = append(names, folder+file)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestCollectSurvivesKills kills gc at its writes: what a release needs is there after
+// each, and the same command again ends with what an unharmed run leaves.
+func TestCollectSurvivesKills(t *testing.T) {
+	from := template(t)
+	again(t, from, "build")
+	again(t, from, "test")
+	again(t, from, "reject", "1.2-c1", "--because", "not yet", "--by", "Ada Byron")
+	command, dir := copies(t, from)
+	left := func(n int) string {
+		return tree(t, filepath.Join(dir(n), ".slipway/store")) + tree(t, filepath.Join(dir(n), ".slipway/quarantine"))
+	}
+	before := tree(t, filepath.Join(from, "publication"))
+	var want string
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("gc"), Sample: 8}, func(t *testing.T, n int) {
+		if n == 0 {
+			if want = left(0); want == tree(t, filepath.Join(from, ".slipway/store"))+tree(t, filepath.Join(from, ".slipway/quarantine")) {
+				t.Fatal("nothing was collected: there is nothing to kill")
+			}
+			return
+		}
+		again(t, dir(n), "verify")
+		again(t, dir(n), "restore", "1.1", "--into", filepath.Join(dir(n), "back"))
+		again(t, dir(n), "gc", "--keep", "0")
+		if got := left(n); got != want {
+			t.Errorf("left:\n%s\nwant\n%s", got, want)
+		}
+		if got := tree(t, filepath.Join(dir(n), "publication")); got != before {
+			t.Error("the publication changed")
+		}
+		if s := status(t, dir(n)); s.Head != "1.1" {
+			t.Errorf("status: %+v", s)
 		}
 		os.RemoveAll(dir(n))
 	})

@@ -19,6 +19,7 @@ import (
 	"slipway/internal/rpm"
 	"slipway/internal/sign"
 	"slipway/internal/store"
+	"slipway/internal/tlog"
 )
 
 var testStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -92,6 +93,8 @@ type bed struct {
 	p    *Publisher
 	key  *sign.Key
 	all  []distro.PackageRecord
+
+	artifacts []distro.Artifact // what the statement of the next release answers for beside its packages
 }
 
 func setup(t *testing.T) *bed {
@@ -154,7 +157,10 @@ func (b *bed) release(serial int, packages ...[3]string) {
 		err = b.p.WriteKeys(b.t.Context())
 	}
 	if err == nil {
-		err = b.p.WriteStatement(b.t.Context(), distro.Statement{Schema: 1, Series: "1", Version: e.Release, Serial: serial, At: at, Packages: mine})
+		s := distro.Statement{Schema: 1, Series: "1", Version: e.Release, Serial: serial, At: at, Packages: mine, Artifacts: b.artifacts}
+		if s.FilesRoot, err = tlog.Root(b.p.Layout.Files(s)); err == nil {
+			err = b.p.WriteStatement(b.t.Context(), s)
+		}
 	}
 	if err == nil {
 		err = b.p.Switch(b.t.Context(), e, s)

@@ -125,11 +125,13 @@ func (v *verifier) claim(name string, s distro.Statement, r distro.PackageRecord
 	v.claims[key] = append(v.claims[key], c)
 }
 
-// packages reads those of the pool, several at once; findings come in the order of
-// their names.
+// packages reads those of the pool and whatever else statements answer for, several at
+// once; findings come in the order of their names.
 func (v *verifier) packages(o Inspection) error {
 	names := sortedKeys(v.seen)
+	others := v.answered()
 	if o.File != nil {
+		others = nil
 		name, err := v.asked(o)
 		if err != nil {
 			return err
@@ -139,7 +141,10 @@ func (v *verifier) packages(o Inspection) error {
 			names = append(names, name)
 		}
 	}
+	packages := len(names)
+	names = append(names, others...)
 	findings := make([][]string, len(names))
+	digests := make([]distro.Digest, len(names))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	next, done := 0, 0
@@ -155,7 +160,7 @@ func (v *verifier) packages(o Inspection) error {
 				}
 				w := *v
 				w.report = &Report{}
-				w.pkg(names[i], v.seen[names[i]])
+				digests[i] = w.pkg(names[i], v.seen[names[i]])
 				findings[i] = w.report.Findings
 				mu.Lock()
 				if done++; o.Progress != nil {
@@ -169,8 +174,18 @@ func (v *verifier) packages(o Inspection) error {
 	if err := context.Cause(v.ctx); err != nil {
 		return err
 	}
-	v.report.Packages = len(names)
+	v.report.Packages, v.report.Files = packages, len(others)
 	v.report.Findings = append(v.report.Findings, slices.Concat(findings...)...)
+	var hashed map[string]distro.Digest
+	if o.File == nil {
+		hashed = map[string]distro.Digest{}
+		for i, name := range names {
+			if digests[i] != "" {
+				hashed[name] = digests[i]
+			}
+		}
+	}
+	v.roots(hashed)
 	return nil
 }
 
@@ -232,8 +247,23 @@ func (v *verifier) asked(o Inspection) (string, error) {
 	return c.name, nil
 }
 
-// prove leads from the statement to the checkpoint.
+// prove leads from the file to its statement's root, and from the statement to the
+// checkpoint.
 func (v *verifier) prove(p *Proof) error {
+	for _, s := range v.read {
+		if s.Version != p.Release || s.FilesRoot == "" {
+			continue
+		}
+		hop, err := tlog.Prove(v.l.Files(s), p.Name)
+		if err != nil {
+			return err
+		}
+		hop.File.SHA256 = p.Digest // of the bytes that were asked about
+		if err := tlog.CheckFile(hop, s.FilesRoot); err != nil {
+			v.find("%s: %v", p.File, err)
+			return nil
+		}
+	}
 	proof, err := v.tlog.Prove(p.Statement)
 	if errs.Is(err, errs.NotFound) {
 		v.find("%s: release %s states it, but is not in the log", p.File, p.Release)

@@ -28,6 +28,8 @@ type Report struct {
 	Releases  int            `json:"releases"`
 	Snapshots int            `json:"snapshots"`
 	Packages  int            `json:"packages"` // files of the pool, each read whole
+	// Files are the other files that statements answer for (images), each read whole.
+	Files int `json:"files,omitempty"`
 	// Unfinished are the serials of snapshots that no pointer reached yet.
 	Unfinished []int    `json:"unfinished,omitempty"`
 	Logged     int64    `json:"logged,omitempty"`  // leaves of the transparency log, when there is one
@@ -84,6 +86,7 @@ type verifier struct {
 	keys    []*sign.Public // for metadata
 	trust   Trust
 	claims  map[string][]claim // what statements say, by file name
+	read    []distro.Statement // signed, of releases that current.json has come to
 	doubts  []doubt
 	logKey  tlog.Verifier
 	tlog    *tlog.Log
@@ -147,6 +150,7 @@ func (v *verifier) statements() {
 		}
 		if s.Serial <= v.report.Serial {
 			v.report.Releases++
+			v.read = append(v.read, s)
 		}
 		v.stated[s.Serial] = s.Version
 		for _, r := range s.Packages {
@@ -271,31 +275,38 @@ func (v *verifier) index(folder string) []byte {
 	return repomd
 }
 
-// pkg reads one package whole: digest, structure, header digest, signature.
-func (v *verifier) pkg(name, digest string) {
+// pkg reads one file whole: its digest, and of a package that an index names with its
+// digest structure, header digest and signature. It gives the digest, "" when there is
+// none.
+func (v *verifier) pkg(name, digest string) (got distro.Digest) {
 	f, err := v.t.Open(v.ctx, name)
+	if errs.Is(err, errs.NotFound) && digest == "" {
+		return ""
+	}
 	if err != nil {
 		v.find("%s: in an index, but: %v", name, err)
-		return
+		return ""
 	}
 	defer f.Close()
-	got, err := store.Hash(f)
-	if err != nil {
+	if got, err = store.Hash(f); err != nil {
 		v.find("%s: %v", name, err)
-		return
+		return ""
+	}
+	if digest == "" {
+		return got
 	}
 	if string(got) != digest {
 		v.find("%s: digest %s, the index says %s", name, got, digest)
-		return
+		return got
 	}
 	if err := rpm.Verify(f, f.Size(), name); err != nil {
 		v.find("%v", err)
-		return
+		return got
 	}
 	p, err := rpm.Read(f, f.Size(), name)
 	if err != nil {
 		v.find("%v", err)
-		return
+		return got
 	}
 	r, ok := v.records[name]
 	if scope, file, in := v.l.inPool(name); !ok && in { // a twin: another signature, stated by its header
@@ -323,7 +334,7 @@ func (v *verifier) pkg(name, digest string) {
 	for _, s := range p.Signatures {
 		if _, err := header.Seek(0, io.SeekStart); err != nil {
 			v.find("%s: %v", name, err)
-			return
+			return got
 		}
 		d, err := v.allowed(keyring.Package, v.trust.Package, name, header, s.Data)
 		if d != nil && !v.loggedBefore(name, d.revoked) {
@@ -333,6 +344,7 @@ func (v *verifier) pkg(name, digest string) {
 			v.find("%s: signature: %v", name, err)
 		}
 	}
+	return got
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K {
