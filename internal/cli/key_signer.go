@@ -73,7 +73,10 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 	}
 	k.Metadata = p
 	if len(roles) > 2 {
-		if k.Log, err = a.logSigner(ctx, s, distribution); err != nil {
+		if k.Log, err = a.logSigner(ctx, s, distribution); err == nil {
+			k.LogBefore, k.LogKeys, err = logKeys(ring, k.Log)
+		}
+		if err != nil {
 			s.Close()
 			return k, nil, err
 		}
@@ -108,6 +111,32 @@ func (a *app) logSigner(ctx context.Context, s signers, distribution string) (tl
 		return nil, err
 	}
 	return tlog.NewSigner(distribution, public, func(text []byte) ([]byte, error) { return r.SignCheckpoint(ctx, text) })
+}
+
+// logKeys gives the log keys beside the one that signs, whose checkpoints it continues
+// whatever became of them, and the files of those that the log must name.
+func logKeys(ring *keyring.Keyring, signs tlog.Signer) (before []tlog.Verifier, files []string, err error) {
+	for _, k := range ring.Of(keyring.Log) {
+		p, err := k.Public()
+		if err != nil {
+			return nil, nil, err
+		}
+		bare, ok := p.Ed25519()
+		if !ok {
+			continue
+		}
+		v, err := tlog.NewVerifier(signs.Name(), bare)
+		if err != nil {
+			return nil, nil, err
+		}
+		if v.KeyHash() != signs.KeyHash() {
+			before = append(before, v)
+		}
+		if k.Number > 1 && k.State != keyring.Revoked {
+			files = append(files, k.Name()+".asc")
+		}
+	}
+	return before, files, nil
 }
 
 // publicKeys gives what clients must trust: for each role that feeds need, all its keys

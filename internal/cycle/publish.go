@@ -79,7 +79,7 @@ func (w *Workspace) statement(ctx context.Context, r Release, b Build) (distro.S
 func (w *Workspace) publisher(k Keys) *feed.Publisher {
 	d := w.Definition
 	return &feed.Publisher{Tree: w.Tree, Layout: w.layout(), Distribution: d.Distribution, Title: d.Title, Scopes: w.scopes(), Cache: w.internal("index"),
-		Package: k.Package, Metadata: k.Metadata, Epoch: k.Epoch, Keys: k.Files, Log: k.Log,
+		Package: k.Package, Metadata: k.Metadata, Epoch: k.Epoch, Keys: k.Files, Log: k.Log, LogBefore: k.LogBefore, LogKeys: k.LogKeys,
 		Support: feed.Support{SecuritySupportEnds: string(d.Series.SecuritySupportEnds), Ends: string(d.Series.Ends)}}
 }
 
@@ -307,6 +307,9 @@ func (w *Workspace) Refresh(ctx context.Context) (timestamp.Timestamp, error) {
 	}
 	p := w.publisher(keys)
 	if err := p.WriteKeys(ctx); err != nil {
+		return none, err
+	}
+	if err := p.WriteLogKeys(ctx, w.now()); err != nil {
 		return none, err
 	}
 	t := w.Talk.Step("sign the pointer")

@@ -54,6 +54,8 @@ type Keys struct {
 	Package, Metadata feed.Signer
 	Epoch             int               // of the package key: keyring.Key.Epoch
 	Log               tlog.Signer       // nil: the distribution has no log key
+	LogBefore         []tlog.Verifier   // log keys whose checkpoints Log continues
+	LogKeys           []string          // files of Files: the log keys that the log names
 	Files             map[string][]byte // below keys/ of the publication, as keyring.Folder.Files gives them
 }
 

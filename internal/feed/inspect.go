@@ -3,6 +3,8 @@ package feed
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -276,7 +278,7 @@ func (v *verifier) prove(p *Proof) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tlog.CheckLeaf(proof, distro.DigestOf(b), v.logKey); err != nil {
+	if _, err := tlog.CheckLeaf(proof, distro.DigestOf(b), v.logKeys...); err != nil {
 		v.find("%s: %v", p.Statement, err)
 		return nil
 	}
@@ -303,41 +305,30 @@ func (v *verifier) log(o Inspection) error {
 		v.find("%s: gone; a log of %s was seen here before", tlog.CheckpointFile, origin)
 		return nil
 	}
-	signed := false
-	for _, k := range v.trust.Log {
-		bare, ok := k.Ed25519()
-		if !ok {
-			continue
-		}
-		key, err := tlog.NewVerifier(origin, bare)
-		if err != nil {
-			v.find("%s: %v", tlog.CheckpointFile, err)
-			return nil
-		}
-		if _, err := tlog.ParseCheckpoint(b, key); err == nil || v.logKey == nil {
-			v.logKey, signed = key, err == nil
-		}
-	}
+	signed, err := v.findLogKeys(origin, b)
 	switch {
+	case err != nil:
+		return err
 	case !signed && o.LogOptional:
 		v.report.Notes = append(v.report.Notes, "the transparency log was not checked: none of the keys that are trusted is the one of "+origin)
 		return nil
-	case v.logKey == nil:
+	case len(v.logKeys) == 0:
 		v.find("%s: no log key is trusted, so the transparency log proves nothing", tlog.CheckpointFile)
 		return nil
 	}
 	seenFile := ""
 	var seen *tlog.Checkpoint
+	mine := v.remembered(origin)
 	if o.SeenLog != nil {
 		seenFile = o.SeenLog(origin)
-		if seen, err = tlog.ReadSeen(seenFile, v.logKey); errs.Is(err, errs.Denied) {
+		if seen, err = tlog.ReadSeen(seenFile, mine...); errs.Is(err, errs.Denied) {
 			v.find("%s: %v", tlog.CheckpointFile, err)
 			seenFile = ""
 		} else if err != nil {
 			return err
 		}
 	}
-	l, r, err := tlog.Verify(v.ctx, v.t, v.logKey, seen)
+	l, r, err := tlog.Verify(v.ctx, v.t, v.logKeys, seen)
 	if err != nil {
 		return err
 	}
@@ -353,7 +344,76 @@ func (v *verifier) log(o Inspection) error {
 	if l == nil || seenFile == "" || len(v.report.Findings) > found {
 		return nil
 	}
-	return tlog.Remember(seenFile, l.Checkpoint, v.logKey)
+	return tlog.Remember(seenFile, l.Checkpoint, mine...)
+}
+
+// findLogKeys gives the keys that a log's checkpoint may bear, and reports whether it
+// bears one. Without a keyring, which would say it, they are those that are trusted and
+// those that these handed the log over to.
+func (v *verifier) findLogKeys(origin string, checkpoint []byte) (bool, error) {
+	for _, k := range v.trust.Log {
+		bare, ok := k.Ed25519()
+		if !ok {
+			continue
+		}
+		key, err := tlog.NewVerifier(origin, bare)
+		if err != nil {
+			v.find("%s: %v", tlog.CheckpointFile, err)
+			return false, nil
+		}
+		if !slices.ContainsFunc(v.logKeys, func(x tlog.Verifier) bool { return x.KeyHash() == key.KeyHash() }) {
+			v.logKeys = append(v.logKeys, key)
+		}
+	}
+	if len(v.logKeys) == 0 {
+		return false, nil
+	}
+	if v.trust.Ring == nil {
+		var steps []tlog.Handover
+		var err error
+		if v.logKeys, steps, err = tlog.Follow(v.ctx, v.t, v.logKeys, bareKey); err != nil {
+			return false, err
+		}
+		for _, s := range steps {
+			v.report.Notes = append(v.report.Notes, fmt.Sprintf("the transparency log has a new key, %s: the key before it says so, in entry %d", s.File, s.Entry))
+		}
+	}
+	_, err := tlog.ParseCheckpoint(checkpoint, v.logKeys...)
+	return err == nil, nil
+}
+
+// remembered gives the keys that a checkpoint which was seen before may bear: those of
+// today, and every one that the keyring ever had. It was good when it was seen.
+func (v *verifier) remembered(origin string) []tlog.Verifier {
+	keys := slices.Clone(v.logKeys)
+	if v.trust.Ring == nil {
+		return keys
+	}
+	for _, k := range v.trust.Ring.Of(keyring.Log) {
+		p, err := k.Public()
+		if err != nil {
+			continue
+		}
+		if bare, ok := p.Ed25519(); ok {
+			key, err := tlog.NewVerifier(origin, bare)
+			if err == nil && !slices.ContainsFunc(keys, func(x tlog.Verifier) bool { return x.KeyHash() == key.KeyHash() }) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
+// bareKey reads a log key's file.
+func bareKey(file []byte) (ed25519.PublicKey, error) {
+	keys, err := sign.ParsePublic(file)
+	if err != nil {
+		return nil, err
+	}
+	if bare, ok := keys[0].Ed25519(); ok && len(keys) == 1 {
+		return bare, nil
+	}
+	return nil, errs.E(errs.Invalid, "this is no log key")
 }
 
 // reached reports whether a statement or snapshot of this series is one that

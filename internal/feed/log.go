@@ -64,8 +64,53 @@ func (p *Publisher) WriteLog(ctx context.Context, e Edition) error {
 	if err != nil {
 		return err
 	}
-	_, err = tlog.Append(ctx, p.Tree, p.Log, append(leaves, more...)...)
+	keys, err := p.keyLeaves(ctx, e.At)
+	if err != nil {
+		return err
+	}
+	_, err = tlog.AppendAfter(ctx, p.Tree, p.Log, p.LogBefore, append(append(leaves, keys...), more...)...)
 	return errs.Wrap(err, "enter serial %d into the log", e.Serial)
+}
+
+// WriteLogKeys enters the log keys that the log does not name yet, and lets the key of
+// today sign the checkpoint: whoever trusts the key before it alone can follow then. It
+// does nothing where there is no log, or no log key.
+func (p *Publisher) WriteLogKeys(ctx context.Context, now time.Time) error {
+	if _, err := p.Tree.Stat(ctx, tlog.CheckpointFile); p.Log == nil || errs.Is(err, errs.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	keys, err := p.keyLeaves(ctx, now)
+	if err != nil {
+		return err
+	}
+	_, err = tlog.AppendAfter(ctx, p.Tree, p.Log, p.LogBefore, keys...)
+	return errs.Wrap(err, "enter the log's keys into it")
+}
+
+// keyLeaves gives a leaf for each of LogKeys that the log does not name.
+func (p *Publisher) keyLeaves(ctx context.Context, at time.Time) ([]tlog.Leaf, error) {
+	if len(p.LogKeys) == 0 {
+		return nil, nil
+	}
+	named, err := tlog.Named(ctx, p.Tree)
+	if err != nil {
+		return nil, err
+	}
+	var out []tlog.Leaf
+	for _, file := range p.LogKeys {
+		name := "keys/" + file
+		if named[name] {
+			continue
+		}
+		b, err := ReadFile(ctx, p.Tree, name)
+		if err != nil {
+			return nil, errs.Wrap(err, "enter the log key %s into the log", name)
+		}
+		out = append(out, tlog.Leaf{Type: tlog.Key, At: second(at), File: name, Digest: distro.DigestOf(b)})
+	}
+	return out, nil
 }
 
 // leaves gives those of a serial, as the tree holds its files.

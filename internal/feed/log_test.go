@@ -54,7 +54,7 @@ func TestWriteLog(t *testing.T) {
 	if err := b.p.WriteLog(ctx, edition(3)); err != nil {
 		t.Fatal(err)
 	}
-	l, r, err := tlog.Verify(ctx, b.tree, verifier, nil)
+	l, r, err := tlog.Verify(ctx, b.tree, []tlog.Verifier{verifier}, nil)
 	if err != nil || len(r.Findings) > 0 || len(r.Unlogged) > 0 || r.Size != 6 {
 		t.Fatalf("%+v, %v", r, err)
 	}

@@ -43,6 +43,8 @@ type Publisher struct {
 	Epoch        int               // key epoch that Package signs into; 0 is 1
 	Keys         map[string][]byte // the files below keys/, as keyring.Folder.Files gives them; nil: the two keys alone
 	Log          tlog.Signer       // of the transparency log's checkpoints; nil: there is none
+	LogBefore    []tlog.Verifier   // log keys whose checkpoints Log continues
+	LogKeys      []string          // files below keys/ of the log keys that the log names: all but the first
 	Scopes       []string          // the scopes that every index has, even when empty
 	Support      Support           // what the signed pointer says beside the serial
 

@@ -88,7 +88,7 @@ type verifier struct {
 	claims  map[string][]claim // what statements say, by file name
 	read    []distro.Statement // signed, of releases that current.json has come to
 	doubts  []doubt
-	logKey  tlog.Verifier
+	logKeys []tlog.Verifier
 	tlog    *tlog.Log
 	report  *Report
 	records map[string]distro.PackageRecord         // what statements say, by name in the tree

@@ -21,6 +21,9 @@ type identity struct {
 }
 
 func (l Leaf) identity() identity {
+	if l.Type == Key {
+		return identity{typ: Key, what: l.File}
+	}
 	return identity{l.Type, l.Series, fmt.Sprint(l.Version, l.Serial)}
 }
 
@@ -29,7 +32,14 @@ func (l Leaf) identity() identity {
 // other content is errs.Conflict, and nothing is written. A checkpoint by another
 // key is errs.Denied. The files of the leaves must be in the tree.
 func Append(ctx context.Context, t store.Tree, s Signer, leaves ...Leaf) (Checkpoint, error) {
-	old, records, err := load(ctx, t, s)
+	return AppendAfter(ctx, t, s, nil, leaves...)
+}
+
+// AppendAfter is [Append] by a key that follows others: a checkpoint by one of before is
+// continued, too. It is kept then, as the handover to the new key: who trusts the old
+// one alone finds the way from there ([Follow]).
+func AppendAfter(ctx context.Context, t store.Tree, s Signer, before []Verifier, leaves ...Leaf) (Checkpoint, error) {
+	old, records, follows, err := load(ctx, t, s, before)
 	if err != nil {
 		return old, err
 	}
@@ -54,8 +64,13 @@ func Append(ctx context.Context, t store.Tree, s Signer, leaves ...Leaf) (Checkp
 		}
 	}
 	size := int64(len(records))
-	if size == old.Size && old.Note != nil {
+	if size == old.Size && old.Note != nil && !follows {
 		return old, nil
+	}
+	if follows {
+		if err := handOver(ctx, t, s, old); err != nil {
+			return old, err
+		}
 	}
 	h, err := hashAll(records)
 	if err != nil {
@@ -76,41 +91,52 @@ func Append(ctx context.Context, t store.Tree, s Signer, leaves ...Leaf) (Checkp
 }
 
 // load reads the checkpoint and the entries, also those beyond it that an append
-// wrote which never came to its end: their names are taken, and write-once.
-func load(ctx context.Context, t store.Tree, s Signer) (Checkpoint, [][]byte, error) {
+// wrote which never came to its end: their names are taken, and write-once. It reports
+// whether the checkpoint is by one of before.
+func load(ctx context.Context, t store.Tree, s Signer, before []Verifier) (_ Checkpoint, _ [][]byte, follows bool, _ error) {
 	old := Checkpoint{Origin: s.Name()}
 	b, err := readFile(ctx, t, CheckpointFile)
 	switch {
 	case errs.Is(err, errs.NotFound):
 	case err != nil:
-		return old, nil, err
+		return old, nil, false, err
 	default:
-		// Ed25519 is deterministic: the key's checkpoint is the one that it would
-		// sign again.
-		if old, err = ParseCheckpoint(b, trusting{s}); err != nil {
-			return old, nil, err
-		}
-		if again, err := signed(s, old.Size, old.Root); err != nil {
-			return old, nil, err
-		} else if !bytes.Equal(again.Note, b) {
-			return old, nil, errs.E(errs.Denied, "the checkpoint of the log was not signed by this log key", errs.Hint("put back the distribution's log key; slipway verify says whether the log was changed"))
+		if old, follows, err = own(b, s, before); err != nil {
+			return old, nil, false, err
 		}
 	}
 	records, err := readEntries(ctx, t, old.Size)
 	if err != nil {
-		return old, nil, err
+		return old, nil, false, err
 	}
 	h, err := hashAll(records)
 	if err != nil {
-		return old, nil, err
+		return old, nil, false, err
 	}
 	if root, err := h.root(old.Size); err != nil {
-		return old, nil, err
+		return old, nil, false, err
 	} else if old.Size > 0 && root != old.Root {
-		return old, nil, errs.E(errs.Denied, "the entries of the log are not those that its checkpoint signs", errs.Hint("restore log/ from a mirror or an export of the publication"))
+		return old, nil, false, errs.E(errs.Denied, "the entries of the log are not those that its checkpoint signs", errs.Hint("restore log/ from a mirror or an export of the publication"))
 	}
 	more, err := unfinished(ctx, t, records)
-	return old, append(records, more...), err
+	return old, append(records, more...), follows, err
+}
+
+// own reads a checkpoint that this key signed, or one of those before it.
+func own(b []byte, s Signer, before []Verifier) (c Checkpoint, follows bool, err error) {
+	// Ed25519 is deterministic: the key's checkpoint is the one that it would sign again.
+	if c, err = ParseCheckpoint(b, trusting{s}); err == nil {
+		again, err := signed(s, c.Size, c.Root)
+		if err != nil || bytes.Equal(again.Note, b) {
+			return c, false, err
+		}
+	}
+	if len(before) > 0 {
+		if c, err := ParseCheckpoint(b, before...); err == nil {
+			return c, true, nil
+		}
+	}
+	return c, false, errs.E(errs.Denied, "the checkpoint of the log was not signed by this log key, nor by one before it", errs.Hint("put back the distribution's log key; slipway verify says whether the log was changed"))
 }
 
 // trusting takes any signature of its name: load compares afterwards.

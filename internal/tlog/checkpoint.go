@@ -72,23 +72,31 @@ func (c Checkpoint) text() string {
 }
 
 // ParseCheckpoint reads a signed checkpoint. A signature that does not fit, or
-// none by v, is errs.Denied.
-func ParseCheckpoint(b []byte, v Verifier) (Checkpoint, error) {
-	n, err := note.Open(b, note.VerifierList(v))
+// none by one of the keys, is errs.Denied.
+func ParseCheckpoint(b []byte, keys ...Verifier) (Checkpoint, error) {
+	n, err := note.Open(b, note.VerifierList(keys...))
 	if err != nil {
 		return Checkpoint{}, errs.E(errs.Denied, "the checkpoint of the log is not signed by its key", err, errs.Hint("the log was changed from outside, or the key is another log's"))
 	}
+	c, err := parseText(n.Text)
+	if err == nil && c.Origin != keys[0].Name() {
+		err = errs.Ef(errs.Invalid, "the checkpoint of the log cannot be read: its origin is %q, not %q", c.Origin, keys[0].Name())
+	}
+	c.Note = b
+	return c, err
+}
+
+// parseText reads what a checkpoint says.
+func parseText(text string) (Checkpoint, error) {
 	bad := func(why string) (Checkpoint, error) {
 		return Checkpoint{}, errs.E(errs.Invalid, "the checkpoint of the log cannot be read: "+why)
 	}
-	lines := strings.Split(n.Text, "\n")
+	lines := strings.Split(text, "\n")
 	if len(lines) < 4 || lines[len(lines)-1] != "" {
 		return bad("it has fewer than three lines")
 	}
-	c := Checkpoint{Origin: lines[0], Note: b}
-	if c.Origin != v.Name() {
-		return bad(fmt.Sprintf("its origin is %q, not %q", c.Origin, v.Name()))
-	}
+	c := Checkpoint{Origin: lines[0]}
+	var err error
 	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 || strconv.FormatInt(c.Size, 10) != lines[1] {
 		return bad(fmt.Sprintf("%q is no size", lines[1]))
 	}

@@ -18,12 +18,13 @@ type Type string
 const (
 	Release  Type = "release"  // a release's statement
 	Snapshot Type = "snapshot" // an index of all feeds of a series
+	Key      Type = "key"      // a public key that may sign this log's checkpoints from now on
 )
 
 // Leaf is one entry of the log: a file of the publication that is there for ever.
 type Leaf struct {
 	Type    Type           `json:"type"`
-	Series  string         `json:"series"`
+	Series  string         `json:"series,omitempty"`  // not of a key
 	Version distro.Version `json:"version,omitempty"` // of a release
 	Serial  int            `json:"serial,omitempty"`  // of a snapshot
 	At      time.Time      `json:"at"`                // what the file says of its date; UTC, whole seconds
@@ -33,8 +34,11 @@ type Leaf struct {
 
 // String names what the leaf stands for.
 func (l Leaf) String() string {
-	if l.Type == Release {
+	switch l.Type {
+	case Release:
 		return "release " + string(l.Version)
+	case Key:
+		return "log key " + l.File
 	}
 	return fmt.Sprintf("snapshot %d of series %s", l.Serial, l.Series)
 }
@@ -45,9 +49,11 @@ func (l Leaf) entry() []byte { return distro.CanonicalJSON(l) }
 func (l Leaf) check() error {
 	_, err := distro.ParseDigest(string(l.Digest))
 	switch {
-	case l.Type != Release && l.Type != Snapshot:
+	case l.Type != Release && l.Type != Snapshot && l.Type != Key:
 		return errs.Ef(errs.Invalid, "a leaf of the type %q", l.Type)
-	case l.Series == "" || l.Type == Release && (l.Version == "" || l.Serial != 0) || l.Type == Snapshot && (l.Version != "" || l.Serial < 1):
+	case l.Type == Key && (l.Series != "" || l.Version != "" || l.Serial != 0):
+		return errs.Ef(errs.Invalid, "a leaf of a key that names more than its file: %s", l.entry())
+	case l.Type != Key && (l.Series == "" || l.Type == Release && (l.Version == "" || l.Serial != 0) || l.Type == Snapshot && (l.Version != "" || l.Serial < 1)):
 		return errs.Ef(errs.Invalid, "a leaf that names neither a release nor a snapshot: %s", l.entry())
 	case l.At.IsZero() || !l.At.Equal(l.At.Truncate(time.Second)) || l.At.Location() != time.UTC:
 		return errs.Ef(errs.Invalid, "the leaf of %s has the time %s, not a whole second of UTC", l, l.At.Format(time.RFC3339Nano))

@@ -88,7 +88,7 @@ func add(t testing.TB, tr store.Tree, s tlog.Signer, l ...tlog.Leaf) tlog.Checkp
 
 func verify(t testing.TB, tr store.Tree, v tlog.Verifier, seen *tlog.Checkpoint) (*tlog.Log, *tlog.Report) {
 	t.Helper()
-	l, r, err := tlog.Verify(t.Context(), tr, v, seen)
+	l, r, err := tlog.Verify(t.Context(), tr, []tlog.Verifier{v}, seen)
 	if err != nil {
 		t.Fatal(err)
 	}

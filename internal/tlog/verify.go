@@ -35,15 +35,15 @@ type Report struct {
 	Findings []string `json:"findings"`
 }
 
-// Verify reads a log as a stranger would: the signature of its checkpoint, every
-// entry and tile, every file that a leaf names, and the dates, which never go
+// Verify reads a log as a stranger would: the signature of its checkpoint by one of the
+// keys, every entry and tile, every file that a leaf names, and the dates, which never go
 // back within a series. seen is the checkpoint that was trusted last, or nil. All
 // findings come at once; the Log is nil when there is none that agrees with its
 // checkpoint. An error is returned only when the tree could not be read.
-func Verify(ctx context.Context, t store.Tree, v Verifier, seen *Checkpoint) (*Log, *Report, error) {
+func Verify(ctx context.Context, t store.Tree, keys []Verifier, seen *Checkpoint) (*Log, *Report, error) {
 	r := &Report{Findings: []string{}}
 	find := func(format string, args ...any) { r.Findings = append(r.Findings, fmt.Sprintf(format, args...)) }
-	l, err := read(ctx, t, v)
+	l, err := read(ctx, t, keys)
 	switch {
 	case errs.Is(err, errs.Unavailable), errs.Is(err, errs.Interrupted):
 		return nil, nil, err
@@ -84,6 +84,9 @@ func Verify(ctx context.Context, t store.Tree, v Verifier, seen *Checkpoint) (*L
 		} else if err != nil {
 			find("%s: %v", leaf.File, err)
 		}
+		if leaf.Type == Key { // named when the rotation begins, whatever else goes on
+			continue
+		}
 		key := leaf.Series + "/" + string(leaf.Type)
 		if was, ok := last[key]; ok && (leaf.At.Before(was.At) || leaf.Type == Snapshot && leaf.Serial <= was.Serial) {
 			find("%s: back-dated: %s of %s came into the log after %s of %s", leaf.File, leaf, day(leaf.At), was, day(was.At))
@@ -112,13 +115,13 @@ func isLogged(name string) bool {
 }
 
 // read gives a log that agrees with its checkpoint.
-func read(ctx context.Context, t store.Tree, v Verifier) (*Log, error) {
+func read(ctx context.Context, t store.Tree, keys []Verifier) (*Log, error) {
 	b, err := readFile(ctx, t, CheckpointFile)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{}
-	if l.Checkpoint, err = ParseCheckpoint(b, v); err != nil {
+	if l.Checkpoint, err = ParseCheckpoint(b, keys...); err != nil {
 		return nil, err
 	}
 	records, err := readEntries(ctx, t, l.Checkpoint.Size)
@@ -181,8 +184,8 @@ func (l *Log) Prove(file string) (LeafProof, error) {
 
 // CheckLeaf checks a proof: the leaf is for a file with that digest, and in the
 // log that the checkpoint signs. Otherwise errs.Denied.
-func CheckLeaf(p LeafProof, digest distro.Digest, v Verifier) (Checkpoint, error) {
-	c, err := ParseCheckpoint([]byte(p.Checkpoint), v)
+func CheckLeaf(p LeafProof, digest distro.Digest, keys ...Verifier) (Checkpoint, error) {
+	c, err := ParseCheckpoint([]byte(p.Checkpoint), keys...)
 	if err != nil {
 		return c, err
 	}
@@ -206,8 +209,9 @@ func SeenFile(getenv func(string) string, origin string) string {
 	return filepath.Join(state, "slipway", "log", strings.ReplaceAll(origin, "/", "_")+".checkpoint")
 }
 
-// ReadSeen gives the checkpoint that was remembered, nil for none.
-func ReadSeen(file string, v Verifier) (*Checkpoint, error) {
+// ReadSeen gives the checkpoint that was remembered, nil for none. It may be by any of
+// the keys, one before that of today.
+func ReadSeen(file string, keys ...Verifier) (*Checkpoint, error) {
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -215,7 +219,7 @@ func ReadSeen(file string, v Verifier) (*Checkpoint, error) {
 	if err != nil {
 		return nil, errs.E(errs.Unavailable, "read the checkpoint seen last", err)
 	}
-	c, err := ParseCheckpoint(b, v)
+	c, err := ParseCheckpoint(b, keys...)
 	if err != nil {
 		return nil, errs.E(errs.Denied, file+" is no checkpoint of this log", err, errs.Hint("when the log has a new key on purpose, remove that file; else ask the publisher"))
 	}
@@ -224,8 +228,8 @@ func ReadSeen(file string, v Verifier) (*Checkpoint, error) {
 
 // Remember keeps a checkpoint that was verified. It never goes back: a shorter one
 // than what the file holds changes nothing.
-func Remember(file string, c Checkpoint, v Verifier) error {
-	was, err := ReadSeen(file, v)
+func Remember(file string, c Checkpoint, keys ...Verifier) error {
+	was, err := ReadSeen(file, keys...)
 	if err != nil || was != nil && was.Size >= c.Size {
 		return err
 	}
