@@ -60,16 +60,26 @@ func TestDnfAnswersTheSame(t *testing.T) {
 	}
 }
 
-// repoquery runs dnf with nothing of this machine: own HOME, cache, logs, no
-// repositories but the one below dir.
 func repoquery(t *testing.T, dnf, dir string, query []string) string {
 	t.Helper()
-	home := t.TempDir()
+	return asks(t, dnf, dir, append([]string{"repoquery"}, query...)...)
+}
+
+// asks runs dnf with nothing of this machine: own HOME, cache, logs, no
+// repositories but the one below dir.
+func asks(t *testing.T, dnf, dir string, query ...string) string {
+	t.Helper()
+	return asksAt(t, dnf, t.TempDir(), dir, query...)
+}
+
+// asksAt is asks on a device whose root is the folder root of home.
+func asksAt(t *testing.T, dnf, home, dir string, query ...string) string {
+	t.Helper()
 	conf := filepath.Join(home, "dnf.conf")
 	text := fmt.Sprintf("[main]\ncachedir=%[1]s/cache\nlogdir=%[1]s/log\npersistdir=%[1]s/persist\nreposdir=/dev/null\nvarsdir=/dev/null\nplugins=0\nignorearch=1\n", home)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"-q", "--config", conf, "--releasever", "1", "--installroot", filepath.Join(home, "root"), "--repofrompath=x,file://" + dir, "--repo", "x", "repoquery"}, query...)
+	args := append([]string{"-q", "--config", conf, "--releasever", "1", "--installroot", filepath.Join(home, "root"), "--repofrompath=x,file://" + dir, "--repo", "x"}, query...)
 	return run(t, []string{"HOME=" + home}, dnf, args...)
 }

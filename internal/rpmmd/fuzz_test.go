@@ -92,3 +92,27 @@ func FuzzBuild(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReadUpdateinfo: what is read can be written again, and reads the same.
+func FuzzReadUpdateinfo(f *testing.F) {
+	b, err := EncodeUpdateinfo(advisories())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte("<updates><update><id>x</id></update></updates>"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := ReadUpdateinfo(bytes.NewReader(b))
+		wantInvalid(t, err)
+		if err != nil {
+			return
+		}
+		first, err := EncodeUpdateinfo(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ReadUpdateinfo(bytes.NewReader(first)); err != nil || len(again) != len(list) {
+			t.Errorf("%d advisories, then %d: %v", len(list), len(again), err)
+		}
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/hex"
-	"encoding/xml"
 	"fmt"
 	"hash"
 	"io"
@@ -248,22 +247,4 @@ func sameIdentities(file string, got, want []Identity) error {
 		}
 	}
 	return nil
-}
-
-// checkUpdateinfo refuses an updateinfo.xml that clients would drop without a
-// word (malformed) or die of (an update without an id).
-func checkUpdateinfo(b []byte) error {
-	s := newScanner("updateinfo.xml", bytes.NewReader(b))
-	return s.children("updates", func(start xml.StartElement) error {
-		var u struct {
-			ID string `xml:"id"`
-		}
-		if err := s.d.DecodeElement(&u, &start); err != nil {
-			return err
-		}
-		if start.Name.Local == "update" && u.ID == "" {
-			return errs.Ef(errs.Invalid, "an update without an id")
-		}
-		return nil
-	})
 }
