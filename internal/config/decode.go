@@ -262,7 +262,7 @@ func judge(s, path string, f field) (msg, hint string) {
 	if len(f.enum) > 0 && !slices.Contains(f.enum, s) {
 		return choice(path, s, f.enum)
 	}
-	if f.name != "conf" && strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x85 || r == 0x2028 || r == 0x2029 }) {
+	if f.name != "conf" && f.name != "description" && strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x85 || r == 0x2028 || r == 0x2029 }) {
 		return called(path) + " has a line break or control character in it", ""
 	}
 	r, ruled := rules[f.rule]

@@ -19,6 +19,6 @@
 // docs/slipway-yaml.md describes the keys for users. The YAML library is used
 // in parse.go and decode.go only.
 //
-// A layer's boards/*.yaml ([BoardFile]) and images/*.yaml ([ImageFile]) are read
-// by the same rules.
+// A layer's boards/*.yaml ([BoardFile]) and images/*.yaml ([ImageFile]), and a
+// distribution's advisories/*.yaml ([AdvisoryFile]), are read by the same rules.
 package config

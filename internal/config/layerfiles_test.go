@@ -27,6 +27,11 @@ func TestImageFiles(t *testing.T) {
 	golden(t, "image", func(t *testing.T, name string, data []byte) string { return shown(parseImage(name, data)) })
 }
 
+func TestAdvisoryFiles(t *testing.T) {
+	t.Parallel()
+	golden(t, "advisory", func(t *testing.T, name string, data []byte) string { return shown(parseAdvisory(name, data)) })
+}
+
 func TestSizeBytes(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[Size]int64{"": 0, "96M": 96 << 20, "2G": 2 << 30} {

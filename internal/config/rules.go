@@ -47,6 +47,10 @@ var rules = map[string]rule{
 	"size":     pattern("a size", `^[1-9][0-9]{0,5}[MG]$`, "a whole number and M or G: 96M, 2G"),
 	"s3":       pattern("a place in an object store", `^s3://[a-z0-9][a-z0-9.-]*[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._-]*)*$`, "s3://bucket/prefix: s3://feeds/halyard"),
 	"endpoint": pattern("an address of an object store", `^https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?$`, "https://s3.example.org"),
+	"advisory": pattern("an id of an advisory", `^[A-Z][A-Za-z0-9]*([-._][A-Za-z0-9]+)+$`, "letters, digits and single - . _, a capital letter first: HLSA-2026-0001.yaml"),
+	"cve":      pattern("a CVE id", `^CVE-[0-9]{4}-[0-9]{4,19}$`, "CVE, year and number: CVE-2026-12345"),
+	"title":    pattern("a line of text", `^\S(.{0,198}\S)?$`, "one line of at most 200 characters"),
+	"link":     pattern("an address", `^https?://[^\s"<>]+$`, "http or https: https://www.cve.org/CVERecord?id=CVE-2026-12345"),
 	"listen":   pattern("an address to listen on", `^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}$`, "host:port: 127.0.0.1:8080"),
 }
 
