@@ -28,6 +28,8 @@ type Change struct {
 	// Epoch is the key epoch that all packages are signed into again, Packages are they.
 	Epoch    int                    `json:"epoch,omitempty"`
 	Packages []distro.PackageRecord `json:"packages,omitempty"`
+	// Advisories are those that it brings, or the next version of.
+	Advisories []distro.Advisory `json:"advisories,omitempty"`
 }
 
 // ChangeKind says what a change is.
@@ -37,6 +39,7 @@ type ChangeKind string
 const (
 	Withdrawal ChangeKind = "withdrawal"
 	Resigning  ChangeKind = "new signing"
+	Advising   ChangeKind = "advisory"
 )
 
 // Changes gives the serials that brought no new release, oldest first.
@@ -50,8 +53,11 @@ func (c Change) id() string { return fmt.Sprintf("%s/%d", c.Series, c.Serial) }
 
 // again is the command that finishes a change.
 func (c Change) again() string {
-	if c.Kind == Resigning {
+	switch c.Kind {
+	case Resigning:
 		return "slipway publish --resign --because " + strconv.Quote(c.Decision.Because)
+	case Advising:
+		return "slipway advisory publish"
 	}
 	return fmt.Sprintf("slipway withdraw %s --because %q", c.Withdrawn, c.Decision.Because)
 }
@@ -141,9 +147,24 @@ func (w *Workspace) changed(ctx context.Context, c Change) (feed.Edition, error)
 			releases[i].Status, releases[i].Withdrawal = distro.Withdrawn, &c.Decision
 		}
 	}
+	e := feed.Edition{Serial: c.Serial, Release: c.Release, At: c.Decision.At, Withdrawn: withdrawn(releases)}
+	if e.Advisories, err = w.advisoriesOf(ctx, releases, c.Advisories); err != nil {
+		return e, err
+	}
 	twins, err := w.twins(ctx)
-	all := feed.Twins(offered(releases), append(twins, c.Packages...))
-	return feed.Edition{Serial: c.Serial, Release: c.Release, At: c.Decision.At, Index: feed.Newest(all), History: all, Withdrawn: withdrawn(releases)}, err
+	if err != nil {
+		return e, err
+	}
+	lists := func(context.Context) (index, history []distro.PackageRecord, err error) {
+		all := feed.Twins(offered(releases), append(twins, c.Packages...))
+		return feed.Newest(all), all, nil
+	}
+	if c.Kind == Advising { // the packages are those of the serial before
+		e.Base, e.Lists = c.Serial-1, lists
+		return e, nil
+	}
+	e.Index, e.History, err = lists(ctx)
+	return e, err
 }
 
 // twins gives all packages that published changes signed again.
@@ -173,10 +194,18 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 				return "", err
 			}
 			e, err := w.changed(ctx, c)
-			if err == nil {
-				_, err = p.WriteSnapshot(ctx, e)
+			if err != nil {
+				return "", err
 			}
-			return fmt.Sprintf("serial %d, %d packages, %d in history", e.Serial, len(e.Index), len(e.History)), err
+			s, err := p.WriteSnapshot(ctx, e)
+			n := 0
+			for _, f := range s.Feeds {
+				n += f.Packages
+			}
+			if c.Kind == Advising {
+				return fmt.Sprintf("serial %d, %d packages, %d advisories", e.Serial, n, len(e.Advisories)), err
+			}
+			return fmt.Sprintf("serial %d, %d packages, %d in history", e.Serial, n, len(e.History)), err
 		}),
 		step("log", "enter it into the transparency log", func(ctx context.Context) (string, error) {
 			e, err := w.changed(ctx, c)

@@ -126,6 +126,9 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 				e.New = append(e.New, p)
 			}
 		}
+		if e.Advisories, err = w.advisoriesOf(ctx, releases, nil); err != nil {
+			return feed.Edition{}, r, err
+		}
 		twins, err := w.twins(ctx)
 		if err != nil {
 			return feed.Edition{}, r, err

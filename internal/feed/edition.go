@@ -30,8 +30,10 @@ type Edition struct {
 	At      time.Time
 	// Withdrawn are the releases that were taken back, as the snapshot says them.
 	Withdrawn []Withdrawn
-	Index     []distro.PackageRecord
-	History   []distro.PackageRecord // in the order of publication: see [Append]
+	// Advisories are all that were published, for the updateinfo.xml of the default index.
+	Advisories []distro.Advisory
+	Index      []distro.PackageRecord
+	History    []distro.PackageRecord // in the order of publication: see [Append]
 
 	// Lists gives Index and History, which are then not looked at: History is that
 	// of Base and New, in this order, Index the [Newest] of them that are not
@@ -210,7 +212,7 @@ func (e *Edition) digest(scope string) distro.Digest {
 	if e.Lists == nil {
 		return ""
 	}
-	return distro.DigestOf(distro.CanonicalJSON([]any{e.Serial, e.Release, e.At.UTC(), e.Base, ofScope(e.New, scope)}))
+	return distro.DigestOf(distro.CanonicalJSON([]any{e.Serial, e.Release, e.At.UTC(), e.Base, ofScope(e.New, scope), e.Advisories}))
 }
 
 // change finds what the new packages of a scope do to its default index: each

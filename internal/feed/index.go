@@ -86,6 +86,11 @@ func (p *Publisher) makeIndex(ctx context.Context, kind indexKind, scope string,
 		Last:    last, Open: open, Load: p.loader(scope),
 	}
 	if kind == indexDefault {
+		var err error
+		if u.Updateinfo, err = p.updateinfo(e, scope); err != nil {
+			x.close()
+			return nil, errs.Wrap(err, "advisories of %s", folder)
+		}
 		// Packages replace each other anywhere; the history only grows.
 		u.NoOpenChecksum = true
 		u.Twin = &rpmmd.Twin{From: href, To: p.Layout.up(p.Layout.Current(scope)) + pool, Open: p.opener(ctx, x, lastMemo.Twin)}

@@ -49,7 +49,7 @@ func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Publi
 
 func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o Inspection) (*Report, error) {
 	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: trust.Metadata, trust: trust, claims: map[string][]claim{}, report: &Report{Series: series, Findings: []string{}},
-		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}, said: map[string]map[rpmmd.Fingerprint]string{}}
+		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}, said: map[string]map[rpmmd.Fingerprint]string{}, advised: map[string]string{}}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
@@ -98,6 +98,8 @@ type verifier struct {
 	lists   map[string][]string                     // feed's folder -> names of its packages in the tree
 	pending map[string]bool                         // stated by a release that is not published yet
 	said    map[string]map[rpmmd.Fingerprint]string // package's name in the tree -> what indexes say of it -> the first that does
+	advised map[string]string                       // feed's folder -> checksum of its updateinfo.xml
+	nevras  map[string]bool                         // scope/NEVRA/file of records
 	seen    map[string]string                       // package's name in the tree -> digest that an index gives
 }
 
@@ -231,6 +233,8 @@ func (v *verifier) pointers(current []byte) {
 		snapshot := path.Join(v.l.Snapshot(newest.Serial), f.Scope)
 		if !slices.Equal(v.lists[v.l.Current(f.Scope)], v.lists[snapshot]) && len(v.report.Unfinished) == 0 {
 			v.find("%s: signed, but not what %s holds: an old index was put back?", v.l.Current(f.Scope), snapshot)
+		} else if v.advised[v.l.Current(f.Scope)] != v.advised[snapshot] && len(v.report.Unfinished) == 0 {
+			v.find("%s: signed, but its advisories are not those of %s", v.l.Current(f.Scope), snapshot)
 		}
 	}
 }
@@ -255,6 +259,7 @@ func (v *verifier) index(folder string) []byte {
 		v.find("%s: not as slipway writes it: %v", folder, err)
 		return repomd
 	}
+	v.advisories(folder, repo)
 	var list []string
 	defer func() { v.lists[folder] = list }()
 	for i, p := range repo.Primary {
