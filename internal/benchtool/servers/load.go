@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"slices"
@@ -11,12 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"slipway/internal/asyncrpc"
-	"slipway/internal/hashserv"
+	"golang.org/x/sys/unix"
 )
 
 type result struct {
-	side            string
 	perCPU, perWall float64
 	p99             time.Duration
 }
@@ -25,53 +25,86 @@ type result struct {
 // time of each round trip.
 type load struct {
 	name string
-	do   func(ctx context.Context, c *asyncrpc.Client, g *generator, took func(time.Duration)) (int, error)
+	do   func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error)
 }
 
 // generator gives hashes: known ones at random, new ones once.
 type generator struct {
-	rows  int
-	state uint64
-	fresh *atomic.Int64
+	rows    int
+	state   uint64
+	fresh   *atomic.Int64
+	batches *batches
 }
 
-func (g *generator) known() int {
+func (g *generator) random(n int) int {
 	g.state = g.state*6364136223846793005 + 1442695040888963407
-	return int(g.state>>33) % g.rows
+	return int(g.state>>33) % n
 }
+
+func (g *generator) known() int { return g.random(g.rows) }
 
 const batch = 1000
 
+// batches are what pipelining clients send, made before the time is taken.
+type batches struct{ get, exists [][]byte }
+
+func newBatches(rows int) *batches {
+	g := &generator{rows: rows, state: 1}
+	b := &batches{}
+	for range 64 {
+		var get, exists []byte
+		for range batch {
+			get = append(appendHash(append(append(get, method...), ' '), g.known()), '\n')
+			n := g.known()
+			if n%4 == 3 { // it has the unihash of another
+				n--
+			}
+			exists = append(appendHash(exists, n), '\n')
+		}
+		b.get, b.exists = append(b.get, get), append(b.exists, exists)
+	}
+	return b
+}
+
 var loads = []load{
-	{"get, one at a time", func(ctx context.Context, c *asyncrpc.Client, g *generator, took func(time.Duration)) (int, error) {
-		return each(ctx, c, took, func() (string, any) {
-			return "get", map[string]any{"method": method, "taskhash": hash(g.known()), "all": false}
+	{"get, one at a time", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+		return each(ctx, c, took, func(b []byte) []byte {
+			b = append(b, `{"get": {"method": "`+method+`", "taskhash": "`...)
+			return append(appendHash(b, g.known()), "\", \"all\": false}}\n"...)
 		})
 	}},
-	{"get, pipelined", func(ctx context.Context, c *asyncrpc.Client, g *generator, took func(time.Duration)) (int, error) {
-		return streams(ctx, c, took, "get-stream", func() string { return method + " " + hash(g.known()) })
+	{"get, pipelined", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+		return streams(ctx, c, took, "get-stream", func() []byte { return g.batches.get[g.random(len(g.batches.get))] }, 65)
 	}},
-	{"exists, pipelined", func(ctx context.Context, c *asyncrpc.Client, g *generator, took func(time.Duration)) (int, error) {
-		return streams(ctx, c, took, "exists-stream", func() string { return hash(g.known()) })
+	{"exists, pipelined", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+		return streams(ctx, c, took, "exists-stream", func() []byte { return g.batches.exists[g.random(len(g.batches.exists))] }, len("true\n"))
 	}},
-	{"report", func(ctx context.Context, c *asyncrpc.Client, g *generator, took func(time.Duration)) (int, error) {
-		return each(ctx, c, took, func() (string, any) {
+	{"report", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+		return each(ctx, c, took, func(b []byte) []byte {
 			n := int(g.fresh.Add(1))
 			out := n
 			if n%4 == 3 {
 				out = n - 3
 			}
-			return "report", map[string]any{"method": method, "taskhash": hash(n), "outhash": hash(out + 1<<40), "unihash": hash(n)}
+			b = appendHash(append(b, `{"report": {"taskhash": "`...), n)
+			b = appendHash(append(b, `", "method": "`+method+`", "outhash": "`...), out+1<<40)
+			return append(appendHash(append(b, `", "unihash": "`...), n), "\"}}\n"...)
 		})
 	}},
 }
 
-func each(ctx context.Context, c *asyncrpc.Client, took func(time.Duration), next func() (string, any)) (n int, err error) {
+// each sends one request after the other; the answer to each holds a unihash.
+func each(ctx context.Context, c *client, took func(time.Duration), next func([]byte) []byte) (n int, err error) {
+	var request []byte
 	for ctx.Err() == nil {
-		command, request := next()
+		request = next(request[:0])
 		start := time.Now()
-		if err := c.Invoke(context.Background(), command, request, nil); err != nil {
+		line, err := c.ask(request)
+		if err != nil {
 			return n, err
+		}
+		if !strings.Contains(line, `"unihash"`) {
+			return n, fmt.Errorf("the answer to %s is %s", request, line)
 		}
 		took(time.Since(start))
 		n++
@@ -79,86 +112,69 @@ func each(ctx context.Context, c *asyncrpc.Client, took func(time.Duration), nex
 	return n, nil
 }
 
-func streams(ctx context.Context, c *asyncrpc.Client, took func(time.Duration), command string, next func() string) (n int, err error) {
-	lines := make([][]byte, batch)
-	for i := range lines {
-		lines[i] = []byte(next())
+// streams sends batches; each answer is size bytes long.
+func streams(ctx context.Context, c *client, took func(time.Duration), command string, next func() []byte, size int) (n int, err error) {
+	if line, err := c.ask([]byte(`{"` + command + "\": null}\n")); err != nil || line != `"ok"` {
+		return 0, fmt.Errorf("the answer to %s is %q: %w", command, line, err)
 	}
 	for ctx.Err() == nil {
 		start := time.Now()
-		if err := c.Stream(context.Background(), command, lines, func(_ int, b []byte) error {
-			if len(b) == 0 {
-				return fmt.Errorf("no answer to a known hash")
-			}
-			return nil
-		}); err != nil {
+		if err := c.exchange(next(), batch, batch*size); err != nil {
 			return n, err
 		}
 		took(time.Since(start) / batch)
 		n += batch
-		// A tenth is new: making all of them would be most of the generator's work.
-		for i := 0; i < batch; i += 10 {
-			lines[(n/batch+i)%batch] = []byte(next())
-		}
+	}
+	if line, err := c.ask([]byte("END\n")); err != nil || line != "ok" {
+		return 0, fmt.Errorf("the answer to END is %q: %w", line, err)
 	}
 	return n, nil
 }
 
-func measureSide(ctx context.Context, c config, s side, results map[string][]result) error {
-	addr, pid, stop, err := serve(c, s.name, s.argv, s.db)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	time.Sleep(time.Duration(c.rows/200) * time.Microsecond * 10) // the index fills
+// measureSides gives each load to the servers in turns, so that what else the
+// machine does falls on both.
+func measureSides(ctx context.Context, c config, sides []side, results map[string][][]result) error {
 	fresh := &atomic.Int64{}
 	fresh.Store(int64(c.rows)*4 + 1<<32)
+	prepared := newBatches(c.rows)
+	running := make([]*server, len(sides))
+	for i, s := range sides {
+		var err error
+		if running[i], err = serve(c, s.name, s.argv, s.db, s.more...); err != nil {
+			return err
+		}
+		defer running[i].stop()
+		running[i].settle()
+	}
 	for _, l := range loads {
 		if !strings.Contains(l.name, c.only) {
 			continue
 		}
 		for _, n := range c.conns {
-			var list []result
+			list := make([][]result, len(sides))
 			for range c.runs {
-				r, err := measure(ctx, c, s, l, addr, n, pid, fresh)
-				if err != nil {
-					return fmt.Errorf("%s, %d connections: %w", l.name, n, err)
+				for i, s := range sides {
+					r, err := measure(ctx, c, l, running[i], n, fresh, prepared)
+					if err != nil {
+						return fmt.Errorf("%s: %s, %d connections: %w", s.name, l.name, n, err)
+					}
+					list[i] = append(list[i], r)
 				}
-				list = append(list, r)
 			}
-			key := fmt.Sprintf("%s/%d", l.name, n)
-			results[key] = append(results[key], median(list))
+			results[fmt.Sprintf("%s/%d", l.name, n)] = list
 		}
 	}
-	results["memory"] = append(results["memory"], result{side: s.name, perCPU: rss(pid)})
+	for i := range sides {
+		results["memory"] = append(results["memory"], []result{{perCPU: rss(running[i].pid)}})
+	}
 	return nil
 }
 
-func waitFor(addr string) error {
-	for end := time.Now().Add(20 * time.Second); ; {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		c, err := asyncrpc.Dial(ctx, addr, hashserv.Protocol, "1.1")
-		if err == nil {
-			// A get of an unknown task ends BitBake's server's connection when it has an upstream.
-			err = c.Stream(ctx, "get-stream", [][]byte{[]byte("x x")}, func(int, []byte) error { return nil })
-			c.Close()
-		}
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(end) {
-			return err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func measure(ctx context.Context, c config, s side, l load, addr string, conns, pid int, fresh *atomic.Int64) (result, error) {
-	clients := make([]*asyncrpc.Client, conns)
+func measure(ctx context.Context, c config, l load, s *server, conns int, fresh *atomic.Int64, prepared *batches) (result, error) {
+	clients := make([]*client, conns)
 	for i := range clients {
 		var err error
-		if clients[i], err = asyncrpc.Dial(ctx, addr, hashserv.Protocol, "1.1"); err != nil {
+		if clients[i], err = dial(s.addr); err != nil {
 			return result{}, err
 		}
 		defer clients[i].Close()
@@ -170,10 +186,10 @@ func measure(ctx context.Context, c config, s side, l load, addr string, conns, 
 	var wg sync.WaitGroup
 	limit, cancel := context.WithTimeout(ctx, c.length)
 	defer cancel()
-	cpu, start := cpuTime(pid), time.Now()
+	cpu, start := cpuTime(s.pid), time.Now()
 	for i, client := range clients {
 		wg.Go(func() {
-			g := &generator{c.rows, uint64(i)*7919 + 1, fresh}
+			g := &generator{c.rows, uint64(i)*7919 + uint64(time.Now().UnixNano()), fresh, prepared}
 			var mine []time.Duration
 			n, err := l.do(limit, client, g, func(d time.Duration) { mine = append(mine, d) })
 			total.Add(int64(n))
@@ -186,35 +202,44 @@ func measure(ctx context.Context, c config, s side, l load, addr string, conns, 
 		})
 	}
 	wg.Wait()
-	used, wall := cpuTime(pid)-cpu, time.Since(start)
+	used, wall := cpuTime(s.pid)-cpu, time.Since(start)
 	if failed != nil {
 		return result{}, failed
 	}
 	slices.Sort(times)
 	p99 := times[len(times)*99/100]
-	return result{s.name, float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond)}, nil
+	return result{float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond)}, nil
 }
 
-// cpuTime is the processor time that a process has used: fields 14 and 15 of
-// /proc/PID/stat, in hundredths of a second.
+// cpuTime is the processor time that a process has used, by its clock
+// (clock_getcpuclockid(3): the complement of the process id, shifted).
 func cpuTime(pid int) time.Duration {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^uint32(pid)<<3|2), &ts); err != nil {
 		return 0
 	}
-	u, _ := strconv.Atoi(f[11])
-	k, _ := strconv.Atoi(f[12])
-	return time.Duration(u+k) * 10 * time.Millisecond
+	return time.Duration(ts.Nano())
 }
 
+// rss is the memory of a process that is its own, in MB of 1e6 bytes: without the
+// pages of files that it has mapped.
 func rss(pid int) float64 {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	f := strings.Fields(string(b))
-	if len(f) < 2 {
+	if len(f) < 3 {
 		return 0
 	}
 	n, _ := strconv.Atoi(f[1])
-	return float64(n) * 4096 / 1e6
+	shared, _ := strconv.Atoi(f[2])
+	return float64(n-shared) * 4096 / 1e6
 }
+
+// appendHash appends the n-th hash of 64 hex digits.
+func appendHash(b []byte, n int) []byte {
+	var raw [32]byte
+	binary.BigEndian.PutUint64(raw[:], uint64(n)*0x9e3779b97f4a7c15)
+	binary.BigEndian.PutUint64(raw[24:], uint64(n))
+	return hex.AppendEncode(b, raw[:])
+}
+
+func hash(n int) string { return string(appendHash(nil, n)) }

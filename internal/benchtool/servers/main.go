@@ -8,11 +8,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +30,9 @@ type config struct {
 	length                time.Duration
 	conns                 []int
 	only                  string
-	gc, far               bool
+	more                  []string
+	gc, far, big          bool
+	cache                 string
 }
 
 func main() {
@@ -40,6 +45,9 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "loads whose name holds this")
 	flag.BoolVar(&c.gc, "gc", false, "measure a collection instead")
 	flag.BoolVar(&c.far, "far", false, "measure an upstream 20 ms away instead")
+	flag.BoolVar(&c.big, "big", false, "measure the start of our server alone instead")
+	flag.StringVar(&c.cache, "cache", "", "a folder where databases are kept from one run to the next")
+	more := flag.String("more", "", "further arguments of our server, with blanks between them")
 	conns := flag.String("conns", "1,8,64", "connections")
 	flag.Parse()
 	for _, s := range strings.Split(*conns, ",") {
@@ -47,6 +55,7 @@ func main() {
 		fmt.Sscan(s, &n)
 		c.conns = append(c.conns, n)
 	}
+	c.more = strings.Fields(*more)
 	if err := run(context.Background(), c, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
 		os.Exit(1)
@@ -58,6 +67,7 @@ type side struct {
 	name string
 	argv []string
 	db   string
+	more []string
 }
 
 func run(ctx context.Context, c config, out io.Writer) error {
@@ -67,12 +77,20 @@ func run(ctx context.Context, c config, out io.Writer) error {
 	}
 	defer os.RemoveAll(c.dir)
 	ours, theirs := filepath.Join(c.dir, "ours.db"), filepath.Join(c.dir, "theirs.db")
-	if err := makeRows(ctx, ours, theirs, c.rows, c.bitbake != ""); err != nil {
+	if c.big {
+		c.bitbake = ""
+	}
+	if err := prepare(ctx, c, ours, theirs); err != nil {
 		return err
 	}
-	sides := []side{{"slipway", []string{c.slipway, "hashserv", "serve"}, ours}}
+	sides := []side{{"slipway", []string{c.slipway, "hashserv", "serve"}, ours, c.more}}
 	if c.bitbake != "" {
-		sides = append(sides, side{"BitBake", []string{"/usr/bin/python3", "-W", "ignore", filepath.Join(c.bitbake, "bin/bitbake-hashserv")}, theirs})
+		sides = append(sides, side{"BitBake", []string{"/usr/bin/python3", "-W", "ignore", filepath.Join(c.bitbake, "bin/bitbake-hashserv")}, theirs, nil})
+	}
+	if c.big {
+		fi, _ := os.Stat(ours)
+		fmt.Fprintf(out, "## Start with %d rows, a file of %d MB\n\n| server | rows | 1,000 lookups answered after its start | at rest after | CPU until then | memory |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", c.rows, fi.Size()>>20)
+		return startAndMemory(c, sides[0], out)
 	}
 	if c.gc {
 		fmt.Fprintf(out, "## A collection beside reports, %d rows\n\n| server | swept | longest wait of another client's report | reports meanwhile | answers after its start | memory |\n| --- | --- | --- | --- | --- | --- |\n", c.rows)
@@ -102,12 +120,10 @@ func run(ctx context.Context, c config, out io.Writer) error {
 		their, _ := os.Stat(theirs)
 		fmt.Fprintf(out, "The database is %d MB, BitBake's is %d MB.\n", fi.Size()>>20, their.Size()>>20)
 	}
-	fmt.Fprint(out, "\n| load | connections | slipway | BitBake | ratio | slipway p99 | BitBake p99 |\n| --- | --- | --- | --- | --- | --- | --- |\n")
-	results := map[string][]result{}
-	for _, s := range sides {
-		if err := measureSide(ctx, c, s, results); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
+	fmt.Fprint(out, "\n| load | connections | slipway | BitBake | ratio | lowest to highest | slipway p99 | BitBake p99 |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	results := map[string][][]result{}
+	if err := measureSides(ctx, c, sides, results); err != nil {
+		return err
 	}
 	for _, l := range loads {
 		for _, n := range c.conns {
@@ -115,24 +131,55 @@ func run(ctx context.Context, c config, out io.Writer) error {
 			if len(r) == 0 {
 				continue
 			}
-			row := fmt.Sprintf("| %s | %d | %.0f (%.0f) |", l.name, n, r[0].perCPU, r[0].perWall)
+			a := median(r[0])
+			row := fmt.Sprintf("| %s | %d | %.0f (%.0f) |", l.name, n, a.perCPU, a.perWall)
 			if len(r) > 1 {
-				row += fmt.Sprintf(" %.0f (%.0f) | **%.1f** | %s | %s |", r[1].perCPU, r[1].perWall, r[0].perCPU/r[1].perCPU, r[0].p99, r[1].p99)
+				low, high := math.Inf(1), 0.0
+				for i := range r[0] {
+					x := r[0][i].perCPU / r[1][i].perCPU
+					low, high = min(low, x), max(high, x)
+				}
+				b := median(r[1])
+				row += fmt.Sprintf(" %.0f (%.0f) | **%.1f** | %.1f to %.1f | %s | %s |", b.perCPU, b.perWall, a.perCPU/b.perCPU, low, high, a.p99, b.p99)
 			} else {
-				row += fmt.Sprintf(" | | %s | |", r[0].p99)
+				row += fmt.Sprintf(" | | | %s | |", a.p99)
 			}
 			fmt.Fprintln(out, row)
 		}
 	}
-	for _, s := range results["memory"] {
-		fmt.Fprintf(out, "\nMemory of %s after all of it: %.0f MB.\n", s.side, s.perCPU)
+	for i, s := range sides {
+		fmt.Fprintf(out, "\nMemory of %s after all of it: %.0f MB.\n", s.name, results["memory"][i][0].perCPU)
 	}
 	return nil
 }
 
 const method = "oe.sstatesig.OEOuthashBasic"
 
-func hash(n int) string { return fmt.Sprintf("%016x%048x", uint64(n)*0x9e3779b97f4a7c15, n) }
+// prepare makes the databases, or copies those that an earlier run has left.
+func prepare(ctx context.Context, c config, ours, theirs string) error {
+	if c.cache == "" {
+		return makeRows(ctx, ours, theirs, c.rows, c.bitbake != "")
+	}
+	kept := func(name string) string { return filepath.Join(c.cache, fmt.Sprintf("%s-%d.db", name, c.rows)) }
+	if _, err := os.Stat(kept("ours")); err != nil {
+		if err := makeRows(ctx, kept("ours")+".part", kept("theirs"), c.rows, true); err != nil {
+			return err
+		}
+		if err := os.Rename(kept("ours")+".part", kept("ours")); err != nil {
+			return err
+		}
+	}
+	files := map[string]string{kept("ours"): ours}
+	if c.bitbake != "" {
+		files[kept("theirs")] = theirs
+	}
+	for from, to := range files {
+		if b, err := exec.CommandContext(ctx, "cp", "--reflink=auto", from, to).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, b)
+		}
+	}
+	return nil
+}
 
 // makeRows makes the database: of four tasks three are the first with their
 // output, and the fourth is equal to one before it, as builds are.
@@ -164,11 +211,7 @@ func makeRows(ctx context.Context, ours, theirs string, n int, both bool) error 
 }
 
 func median(list []result) result {
-	slices.SortFunc(list, func(a, b result) int {
-		if a.perCPU < b.perCPU {
-			return -1
-		}
-		return 1
-	})
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b result) int { return cmp.Compare(a.perCPU, b.perCPU) })
 	return list[len(list)/2]
 }

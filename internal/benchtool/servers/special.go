@@ -5,112 +5,143 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"slipway/internal/asyncrpc"
 	"slipway/internal/hashserv"
 )
 
-// serve starts a server and gives what ends it.
-func serve(c config, name string, argv []string, db string, more ...string) (addr string, pid int, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", 0, nil, err
-	}
-	addr = l.Addr().String()
-	l.Close()
-	log, err := os.Create(filepath.Join(c.dir, name+".log"))
-	if err != nil {
-		return "", 0, nil, err
-	}
-	cmd := exec.Command(argv[0], append(append(argv[1:], "--bind", addr, "--database", db), more...)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return "", 0, nil, err
-	}
-	stop = func() { cmd.Process.Signal(syscall.SIGKILL); cmd.Wait(); log.Close() }
-	if err := waitFor(addr); err != nil {
-		stop()
-		return "", 0, nil, err
-	}
-	return addr, cmd.Process.Pid, stop, nil
-}
-
 // collection sweeps nearly all rows, while another client asks one thing after
 // the other, and says how long that one had to wait at most.
 func collection(ctx context.Context, c config, s side, out io.Writer) error {
-	start := time.Now()
-	addr, pid, stop, err := serve(c, s.name+"-gc", s.argv, s.db)
+	srv, err := serve(c, s.name+"-gc", s.argv, s.db, s.more...)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	up := time.Since(start)
-	dial := func() (*asyncrpc.Client, error) { return asyncrpc.Dial(ctx, addr, hashserv.Protocol, "1.1") }
-	gc, err := dial()
+	defer srv.stop()
+	call := func() (*asyncrpc.Client, error) { return asyncrpc.Dial(ctx, srv.addr, hashserv.Protocol, "1.1") }
+	gc, err := call()
 	if err != nil {
 		return err
 	}
 	defer gc.Close()
-	other, err := dial()
+	writer, err := call()
 	if err != nil {
 		return err
 	}
-	defer other.Close()
+	defer writer.Close()
+	reader, err := call()
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
 	if err := gc.Invoke(ctx, "gc-mark", map[string]any{"mark": "bench", "where": map[string]string{"taskhash": hash(0)}}, nil); err != nil {
 		return err
 	}
+	srv.settle()
 	type swept struct {
 		n   int
 		err error
 	}
 	done := make(chan swept, 1)
-	start = time.Now()
+	start := time.Now()
 	go func() {
 		var a struct{ Count int }
 		err := gc.Invoke(ctx, "gc-sweep", map[string]any{"mark": "bench"}, &a)
 		done <- swept{a.Count, err}
 	}()
-	var worst time.Duration
-	for n := 0; ; n++ {
-		select {
-		case r := <-done:
-			if r.err != nil {
-				return r.err
+	// Each of the two others asks one thing after the other.
+	type waits struct {
+		n     int
+		worst time.Duration
+		err   error
+	}
+	others := make(chan waits, 2)
+	stop := make(chan struct{})
+	for _, ask := range []func(n int) error{
+		func(n int) error {
+			return writer.Invoke(ctx, "report", map[string]any{"method": method, "taskhash": hash(1<<50 + n), "outhash": hash(1<<51 + n), "unihash": hash(1<<50 + n)}, nil)
+		},
+		func(n int) error {
+			return reader.Invoke(ctx, "get", map[string]any{"method": method, "taskhash": hash(n % c.rows), "all": false}, nil)
+		},
+	} {
+		go func() {
+			var w waits
+			for w.err == nil {
+				select {
+				case <-stop:
+					others <- w
+					return
+				default:
+				}
+				t := time.Now()
+				w.err = ask(w.n)
+				w.worst = max(w.worst, time.Since(t))
+				w.n++
 			}
-			fmt.Fprintf(out, "| %s | %d rows in %.1f s | %.0f ms | %d | %.0f ms | %.0f MB |\n", s.name, r.n, time.Since(start).Seconds(), worst.Seconds()*1000, n, up.Seconds()*1000, rss(pid))
-			return nil
-		default:
-		}
-		t := time.Now()
-		if err := other.Invoke(ctx, "report", map[string]any{"method": method, "taskhash": hash(1<<50 + n), "outhash": hash(1<<51 + n), "unihash": hash(1<<50 + n)}, nil); err != nil {
+			others <- w
+		}()
+	}
+	r := <-done
+	took := time.Since(start)
+	close(stop)
+	a, b := <-others, <-others
+	for _, err := range []error{r.err, a.err, b.err} {
+		if err != nil {
 			return err
 		}
-		worst = max(worst, time.Since(t))
 	}
+	worst := max(a.worst, b.worst)
+	fmt.Fprintf(out, "| %s | %d rows in %.1f s | %.0f ms | %d | %.0f ms | %.0f MB |\n", s.name, r.n, took.Seconds(), worst.Seconds()*1000, a.n+b.n, srv.started.Seconds()*1000, rss(srv.pid))
+	return nil
+}
+
+// startAndMemory starts our server on a large database: when it answers, when its
+// index is full, what memory that takes.
+func startAndMemory(c config, s side, out io.Writer) error {
+	srv, err := serve(c, s.name+"-big", s.argv, s.db, s.more...)
+	if err != nil {
+		return err
+	}
+	defer srv.stop()
+	start := time.Now()
+	cl, err := dial(srv.addr)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if _, err := cl.ask([]byte("{\"get-stream\": null}\n")); err != nil {
+		return err
+	}
+	if err := cl.exchange(newBatches(c.rows).get[0], batch, batch*65); err != nil {
+		return err
+	}
+	first := srv.started + time.Since(start)
+	srv.settle()
+	full := time.Since(start)
+	fmt.Fprintf(out, "| %s | %d | %.0f ms | %.1f s | %.1f s | %.0f MB |\n", s.name, c.rows, first.Seconds()*1000, full.Seconds(), cpuTime(srv.pid).Seconds(), rss(srv.pid))
+	return nil
 }
 
 // faraway asks n unknown hashes of a server whose upstream is 20 ms away.
 func faraway(ctx context.Context, c config, s side, n int, out io.Writer) error {
-	up, _, stopUp, err := serve(c, s.name+"-up", s.argv, filepath.Join(c.dir, s.name+"-up.db"))
+	up, err := serve(c, s.name+"-up", s.argv, filepath.Join(c.dir, s.name+"-up.db"))
 	if err != nil {
 		return err
 	}
-	defer stopUp()
-	far, err := delayed(ctx, up, 10*time.Millisecond)
+	defer up.stop()
+	far, err := delayed(ctx, up.addr, 10*time.Millisecond)
 	if err != nil {
 		return err
 	}
-	addr, _, stop, err := serve(c, s.name+"-down", s.argv, filepath.Join(c.dir, s.name+"-down.db"), "--upstream", far)
+	down, err := serve(c, s.name+"-down", s.argv, filepath.Join(c.dir, s.name+"-down.db"), "--upstream", far)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	cl, err := asyncrpc.Dial(ctx, addr, hashserv.Protocol, "1.1")
+	defer down.stop()
+	cl, err := asyncrpc.Dial(ctx, down.addr, hashserv.Protocol, "1.1")
 	if err != nil {
 		return err
 	}
