@@ -23,7 +23,7 @@ type Limits struct {
 	Memory    int64         // bytes of all messages over 64 KiB in flight: 256 MiB
 	Conns     int           // connections: 4096
 	Handshake time.Duration // for a client to finish its handshake: 30 s
-	Write     time.Duration // for a client to take what was written: 60 s
+	Write     time.Duration // for a client to take what was written: 60 s, and up to half as long again
 }
 
 func (l Limits) filled() Limits {
@@ -278,6 +278,8 @@ type stream struct {
 	buf  []byte // buf[r:] has been read and not been given out
 	r    int
 	out  []byte
+
+	until time.Time // the deadline of writes that is set
 }
 
 const (
@@ -381,7 +383,11 @@ func (s *stream) flush() error {
 	if len(s.out) == 0 {
 		return nil
 	}
-	s.c.SetWriteDeadline(time.Now().Add(s.lim.Write))
+	// Setting a deadline costs as much as a small write: one serves for a while.
+	if now := time.Now(); s.until.Sub(now) < s.lim.Write {
+		s.until = now.Add(s.lim.Write * 3 / 2)
+		s.c.SetWriteDeadline(s.until)
+	}
 	_, err := s.c.Write(s.out)
 	if cap(s.out) > 2*largeBuf {
 		s.out = nil

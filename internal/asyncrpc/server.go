@@ -32,6 +32,17 @@ type Session interface {
 	Close()
 }
 
+// Quick is what a [Session] may have beside Handle, for messages that are
+// frequent and small: it answers msg by appending JSON of less than 32,767 ASCII
+// characters to out, or leaves it to Handle (ok is false). It changes nothing
+// before it is sure to answer. msg is valid during the call.
+type Quick interface {
+	Quick(ctx context.Context, msg, out []byte) (answer []byte, ok bool, err error)
+}
+
+// maxQuick bounds the messages that are offered to Quick, and so its answers.
+const maxQuick = 8 << 10
+
 // Null is the answer null.
 var Null = json.RawMessage("null")
 
@@ -231,9 +242,35 @@ func (s *Server) talk(ctx context.Context, c *Conn) error {
 	c.w.deadline(time.Time{})
 	session := s.New(c)
 	defer session.Close()
+	quick, _ := session.(Quick)
+	var out []byte
 	for {
 		b, done, err := c.ReadMessage()
 		if err != nil {
+			return err
+		}
+		if quick != nil && len(b) <= maxQuick {
+			answer, ok, err := quick.Quick(ctx, b, out[:0])
+			if ok || err != nil {
+				done()
+				s.received.Add(1)
+				if err != nil {
+					return s.refuse(c, err)
+				}
+				if err := c.WriteLine(answer); err != nil {
+					return err
+				}
+				if out = answer; c.More() {
+					continue // answers to what has arrived leave together
+				}
+				if err := c.Flush(); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if err := c.Flush(); err != nil {
+			done()
 			return err
 		}
 		var msg map[string]json.RawMessage
@@ -248,13 +285,8 @@ func (s *Server) talk(ctx context.Context, c *Conn) error {
 		s.received.Add(1)
 		answer, err := session.Handle(ctx, msg)
 		done()
-		var no Refusal
-		if errors.As(err, &no) {
-			s.Log.Info("refused", "client", c.Peer(), "reason", string(no))
-			return c.WriteMessage(map[string]any{"invoke-error": map[string]string{"message": string(no)}})
-		}
 		if err != nil {
-			return err
+			return s.refuse(c, err)
 		}
 		if answer != nil {
 			if err := c.WriteMessage(answer); err != nil {
@@ -262,6 +294,18 @@ func (s *Server) talk(ctx context.Context, c *Conn) error {
 			}
 		}
 	}
+}
+
+// refuse tells the client of a Refusal; other errors it gives back. Answers that
+// were ready leave before.
+func (s *Server) refuse(c *Conn, err error) error {
+	var no Refusal
+	if errors.As(err, &no) {
+		s.Log.Info("refused", "client", c.Peer(), "reason", string(no))
+		return c.WriteMessage(map[string]any{"invoke-error": map[string]string{"message": string(no)}})
+	}
+	c.Flush()
+	return err
 }
 
 // maxHeaders bounds the header lines of a handshake.
