@@ -369,3 +369,14 @@ func FuzzMessage(f *testing.F) {
 		b.Close()
 	})
 }
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	WriteMetrics(&b, []Metric{{"slipway_x_total", "things, since the start", "counter", 12}, {"slipway_y_seconds", "time", "gauge", 0.5}})
+	want := "# HELP slipway_x_total things, since the start\n# TYPE slipway_x_total counter\nslipway_x_total 12\n" +
+		"# HELP slipway_y_seconds time\n# TYPE slipway_y_seconds gauge\nslipway_y_seconds 0.5\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

@@ -19,7 +19,7 @@ type Metric struct {
 // WriteMetrics writes numbers in Prometheus' text format.
 func WriteMetrics(w io.Writer, list []Metric) {
 	for _, m := range list {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %[1]s %[3]s\n%[1]s %v\n", m.Name, m.Help, m.Kind, m.Value)
+		fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s %[3]s\n%[1]s %[4]v\n", m.Name, m.Help, m.Kind, m.Value)
 	}
 }
 

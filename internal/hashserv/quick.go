@@ -97,9 +97,9 @@ func (x *session) quickReport(ctx context.Context, m *flat, out []byte) ([]byte,
 // appendEquivalence begins the short answer about a task, up to its unihash. The
 // two texts need no escapes: flat takes none that would.
 func appendEquivalence(out, method, task []byte) []byte {
-	out = append(append(out, `{"taskhash": "`...), task...)
-	out = append(append(out, `", "method": "`...), method...)
-	return append(out, `", "unihash": "`...)
+	out = append(append(out, `{"taskhash":"`...), task...)
+	out = append(append(out, `","method":"`...), method...)
+	return append(out, `","unihash":"`...)
 }
 
 // flat is a message with one command whose value is an object of plain values.

@@ -16,9 +16,13 @@ import (
 //go:embed schema.sql
 var schema string
 
+// schema2: reports wait in the journal until they are moved into the tables.
+const schema2 = `ALTER TABLE state ADD COLUMN merged INTEGER NOT NULL DEFAULT 0;
+UPDATE state SET merged = (SELECT max(seq) FROM journal);`
+
 // Schema is what a file needs to be a hash equivalence database.
 func Schema() litefile.Schema {
-	return litefile.Schema{Name: "hashserv", Steps: []string{schema}, After: takeOver}
+	return litefile.Schema{Name: "hashserv", Steps: []string{schema, schema2}, After: takeOver}
 }
 
 // Options of a [DB].
@@ -37,11 +41,18 @@ type DB struct {
 	ctx  context.Context
 	wg   sync.WaitGroup
 
+	filling sync.WaitGroup
+
 	idx     atomic.Pointer[index]
 	filled  atomic.Bool // the index holds all rows
 	apply   sync.Mutex  // orders changes of the index
 	seq     int64       // of the journal, applied to the index
 	methods atomic.Pointer[map[string]uint32]
+
+	recent    atomic.Pointer[recents]
+	merging   sync.Mutex
+	mergeNow  chan struct{}
+	mergeStep func(int) // tests: before each transaction of a merge
 
 	clock sync.Mutex
 	last  int64 // creation time given last
@@ -74,22 +85,26 @@ func New(f *litefile.File, o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &DB{f: f, opts: o}
+	d := &DB{f: f, opts: o, mergeNow: make(chan struct{}, 1)}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	d.idx.Store(newIndex())
 	d.methods.Store(&map[string]uint32{})
-	err := f.Read(d.ctx, func(c *litefile.Conn) (err error) {
+	err := f.Snapshot(d.ctx, func(c *litefile.Conn) (err error) {
 		if d.seq, err = c.Int(`SELECT max(seq) FROM journal`); err != nil {
 			return err
 		}
-		return d.loadMethods(c)
+		if err := d.loadMethods(c); err != nil {
+			return err
+		}
+		return d.loadRecents(c)
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.OnForeign(d.catchUp)
 	d.startFill()
-	if !o.ReadOnly {
+	if !o.ReadOnly && !f.ReadOnly() {
+		d.wg.Go(d.mergeBehind)
 		if err := d.resumeSweep(); err != nil {
 			d.Close()
 			return nil, err
@@ -102,6 +117,7 @@ func New(f *litefile.File, o Options) (*DB, error) {
 func (d *DB) Close() error {
 	d.end()
 	d.wg.Wait()
+	d.filling.Wait()
 	if d.own {
 		return d.f.Close()
 	}
@@ -131,7 +147,7 @@ func (d *DB) Index() IndexState {
 }
 
 // WaitIndex waits until the index holds all that it is going to hold.
-func (d *DB) WaitIndex() { d.wg.Wait() }
+func (d *DB) WaitIndex() { d.filling.Wait() }
 
 func (d *DB) loadMethods(c *litefile.Conn) error {
 	m := map[string]uint32{}
@@ -175,32 +191,61 @@ func (d *DB) catchUp(c *litefile.Conn) error {
 		if err != nil {
 			return err
 		}
-		d.change(list)
+		d.change(seq, list)
 		d.seq = seq
 		return nil
 	})
-	if err != nil || !gap {
+	if err != nil {
 		return err
 	}
-	// The journal has been trimmed past us: begin anew.
-	if d.seq, err = c.Int(`SELECT max(seq) FROM journal`); err != nil {
-		return err
+	if gap {
+		// The journal has been trimmed past us: begin anew.
+		d.filled.Store(false)
+		d.idx.Store(newIndex())
+		if d.seq, err = c.Int(`SELECT max(seq) FROM journal`); err != nil {
+			return err
+		}
+		if err := d.loadRecents(c); err != nil {
+			return err
+		}
+		d.startFill()
+		return nil
 	}
-	d.filled.Store(false)
-	d.idx.Store(newIndex())
-	d.startFill()
-	return nil
+	merged, err := c.Int(`SELECT merged FROM state`)
+	if err == nil && merged <= d.seq {
+		d.recent.Load().merged(merged)
+	}
+	return err
 }
 
-// change applies changes to the index; d.apply is held.
-func (d *DB) change(list []change) {
+// change applies the changes of one row of the journal; d.apply is held.
+func (d *DB) change(seq int64, list []change) {
 	x := d.idx.Load()
+	r := d.recent.Load()
+	locked := false
 	for _, ch := range list {
+		if ch.rec != nil {
+			if !locked {
+				r.Lock()
+				defer r.Unlock()
+				locked = true
+			}
+			r.add(newRecent(seq, ch))
+			if ch.rec.bare {
+				continue
+			}
+		}
 		switch {
 		case ch.drop:
 			x.dropText(ch.method, ch.task)
 		case d.roomFor(x):
 			x.putText(ch.method, ch.task, ch.uni)
+		}
+	}
+	if locked && len(r.rows) >= mergeAt {
+		select {
+		case d.mergeNow <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -225,7 +270,7 @@ func (d *DB) startFill() {
 		return
 	}
 	x := d.idx.Load()
-	d.wg.Go(func() {
+	d.filling.Go(func() {
 		// An error is met by the next request too, which has somebody to tell.
 		if done, err := d.fill(x); err == nil && done {
 			d.apply.Lock()
@@ -318,7 +363,10 @@ func (d *DB) AppendUnihash(ctx context.Context, dst, method, task []byte) ([]byt
 	if d.filled.Load() {
 		return dst, false, nil
 	}
-	var uni string
+	uni, ok := d.recent.Load().unihash(m, string(task))
+	if ok {
+		return append(dst, uni...), true, nil
+	}
 	err := d.f.Read(ctx, func(c *litefile.Conn) (err error) {
 		uni, ok, err = unihashOf(c, m, string(task))
 		return err
@@ -349,6 +397,9 @@ func (d *DB) Exists(ctx context.Context, uni []byte) (bool, error) {
 	}
 	if d.filled.Load() {
 		return false, nil
+	}
+	if d.recent.Load().exists(string(uni)) {
+		return true, nil
 	}
 	var n int64
 	err := d.f.Read(ctx, func(c *litefile.Conn) (err error) {

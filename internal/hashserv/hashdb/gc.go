@@ -143,6 +143,9 @@ func (d *DB) eachChunk(ctx context.Context, query string, args []any, fn func([]
 
 // Remove removes the rows that w means from both tables, and says how many.
 func (d *DB) Remove(ctx context.Context, w Where) (count int64, err error) {
+	if err := d.merge(ctx); err != nil {
+		return 0, err
+	}
 	if cond, args := w.outhashWhere(); cond != "" {
 		err := d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o LEFT JOIN extra e ON e.id = o.extra WHERE `+cond, args, func(rows [][]driver.Value) error {
 			n, err := d.dropOutputs(ctx, rows, false)
@@ -209,6 +212,9 @@ func (d *DB) dropOutputs(ctx context.Context, rows [][]driver.Value, unused bool
 // CleanUnused removes the outputs of tasks that have no unihash, if they are
 // older than age, and says how many.
 func (d *DB) CleanUnused(ctx context.Context, age time.Duration) (count int64, err error) {
+	if err := d.merge(ctx); err != nil {
+		return 0, err
+	}
 	before := d.opts.Now().Add(-age).UnixMicro()
 	err = d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o WHERE o.created < ?
 		AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = o.method AND u.task = o.task)`, []any{before}, func(rows [][]driver.Value) error {
@@ -232,6 +238,9 @@ func (d *DB) Mark(ctx context.Context, mark string, wheres ...Where) ([]int64, e
 			return nil, ctx.Err()
 		}
 	}
+	if err := d.merge(ctx); err != nil {
+		return nil, err
+	}
 	counts := make([]int64, len(wheres))
 	var id int64
 	err := d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
@@ -239,6 +248,10 @@ func (d *DB) Mark(ctx context.Context, mark string, wheres ...Where) ([]int64, e
 			return err
 		} else if n != 0 {
 			return ErrSweeping
+		}
+		// What was reported since the merge is marked too, or comes after the mark.
+		if err := d.pend(tx).mergeAll(); err != nil {
+			return err
 		}
 		if id, err = tx.Int(`SELECT id FROM mark WHERE name = ?`, mark); err != nil {
 			return err
@@ -297,6 +310,9 @@ type Status struct {
 
 // Status counts the rows that a sweep would keep and remove.
 func (d *DB) Status(ctx context.Context) (s Status, err error) {
+	if err := d.merge(ctx); err != nil {
+		return s, err
+	}
 	err = d.f.Snapshot(ctx, func(c *litefile.Conn) error {
 		r, err := c.Row(`SELECT s.mark, k.name FROM state s LEFT JOIN mark k ON k.id = s.mark`)
 		if err != nil {
@@ -319,6 +335,9 @@ func (d *DB) Status(ctx context.Context) (s Status, err error) {
 // server uses.
 func (d *DB) Usage(ctx context.Context) (map[string]int64, error) {
 	usage := map[string]int64{}
+	if err := d.merge(ctx); err != nil {
+		return nil, err
+	}
 	err := d.f.Snapshot(ctx, func(c *litefile.Conn) error {
 		for name, query := range map[string]string{
 			"unihashes_v3": `SELECT count(*) FROM unihash`, "outhashes_v2": `SELECT count(*) FROM outhash`,
@@ -330,7 +349,10 @@ func (d *DB) Usage(ctx context.Context) (map[string]int64, error) {
 			}
 			usage[name] = n
 		}
-		return nil
+		unis, outs, err := waiting(c) // none, but on a server that only reads
+		usage["unihashes_v3"] += int64(len(unis))
+		usage["outhashes_v2"] += int64(len(outs))
+		return err
 	})
 	return usage, err
 }
@@ -347,12 +369,19 @@ type sweepRun struct {
 // and says how many; afterwards no mark is current. It goes on when ctx ends, and
 // over a restart: the same call again joins it, or gives its count when it is done.
 func (d *DB) Sweep(ctx context.Context, mark string) (int64, error) {
+	if err := d.merge(ctx); err != nil {
+		return 0, err
+	}
 	d.sweeping.Lock()
 	run := d.sweep
 	if run == nil {
 		var count int64
 		var finished bool
 		err := d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
+			// Rows with another mark are all in the table: none comes back behind the sweep.
+			if err := d.pend(tx).mergeAll(); err != nil {
+				return err
+			}
 			count, finished, err = beginSweep(tx, mark)
 			d.pend(tx).marked = false
 			return err

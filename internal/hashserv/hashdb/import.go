@@ -47,27 +47,38 @@ func Read(ctx context.Context, path string, to Sink) (n Imported, err error) {
 
 type reader struct{ Sink }
 
-// importRows reads rows by query, and inserts them in small transactions.
+// batch inserts rows in small transactions.
+type batch struct {
+	ctx  context.Context
+	to   Sink
+	n    *int64
+	rows []Row
+}
+
+func (b *batch) add(r Row) error {
+	if b.rows = append(b.rows, r); len(b.rows) < chunkRows {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *batch) flush() error {
+	if len(b.rows) == 0 {
+		return nil
+	}
+	err := b.to.Insert(b.ctx, b.rows...)
+	*b.n += int64(len(b.rows))
+	b.rows = b.rows[:0]
+	return err
+}
+
+// importRows reads rows by query, and inserts them.
 func (d reader) importRows(ctx context.Context, c *litefile.Conn, query string, n *int64, row func([]driver.Value) Row) error {
-	var rows []Row
-	flush := func() error {
-		if len(rows) == 0 {
-			return nil
-		}
-		err := d.Insert(ctx, rows...)
-		*n += int64(len(rows))
-		rows = rows[:0]
+	b := batch{ctx: ctx, to: d, n: n}
+	if err := c.Rows(query, nil, func(r []driver.Value) error { return b.add(row(r)) }); err != nil {
 		return err
 	}
-	if err := c.Rows(query, nil, func(r []driver.Value) error {
-		if rows = append(rows, row(r)); len(rows) < chunkRows {
-			return nil
-		}
-		return flush()
-	}); err != nil {
-		return err
-	}
-	return flush()
+	return b.flush()
 }
 
 func (d reader) importUsers(ctx context.Context, c *litefile.Conn, query string, n *int64) error {
@@ -82,12 +93,8 @@ func (d reader) importUsers(ctx context.Context, c *litefile.Conn, query string,
 
 func str(v driver.Value) string { s, _ := v.(string); return s }
 
-// All rows of our tables, in the order of their keys.
-const (
-	allUnihashes = `SELECT m.name, u.task, coalesce(u.uni, u.task) FROM unihash u JOIN method m ON m.id = u.method ORDER BY u.method, u.task`
-	allOuthashes = `SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method
-		LEFT JOIN extra e ON e.id = o.extra ORDER BY o.method, o.out, o.created, o.task`
-)
+// byKey is the order of the outputs' keys.
+const byKey = `o.method, o.out, o.created, o.task`
 
 func unihashRow(r []driver.Value) Row {
 	return Row{Method: str(r[0]), Taskhash: text(r[1]), Unihash: text(r[2])}
@@ -100,19 +107,29 @@ func outhashRow(r []driver.Value) Row {
 // All gives every row: first the tasks with a unihash, then the outputs.
 func (d *DB) All(ctx context.Context) (rows []Row, err error) {
 	err = d.f.Snapshot(ctx, func(c *litefile.Conn) error {
-		if err := c.Rows(allUnihashes, nil, func(r []driver.Value) error { rows = append(rows, unihashRow(r)); return nil }); err != nil {
-			return err
-		}
-		return c.Rows(allOuthashes, nil, func(r []driver.Value) error { rows = append(rows, outhashRow(r)); return nil })
+		return eachRow(c, byKey,
+			func(r []driver.Value) error { rows = append(rows, unihashRow(r)); return nil },
+			func(r []driver.Value) error { rows = append(rows, outhashRow(r)); return nil })
 	})
 	return rows, err
 }
 
 func (d reader) importOurs(ctx context.Context, c *litefile.Conn, n *Imported) error {
-	if err := d.importRows(ctx, c, allUnihashes, &n.Unihashes, unihashRow); err != nil {
+	unis, outs := batch{ctx: ctx, to: d, n: &n.Unihashes}, batch{ctx: ctx, to: d, n: &n.Outhashes}
+	if err := eachRow(c, byKey,
+		func(r []driver.Value) error { return unis.add(unihashRow(r)) },
+		func(r []driver.Value) error {
+			if err := unis.flush(); err != nil {
+				return err
+			}
+			return outs.add(outhashRow(r))
+		}); err != nil {
 		return err
 	}
-	if err := d.importRows(ctx, c, allOuthashes, &n.Outhashes, outhashRow); err != nil {
+	if err := unis.flush(); err != nil {
+		return err
+	}
+	if err := outs.flush(); err != nil {
 		return err
 	}
 	return d.importUsers(ctx, c, `SELECT name, token, permissions FROM user`, &n.Users)

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 
 // load reports without end, from many goroutines, and prints each answer.
 func load(dir string) error {
+	mergeAt = 100 // it is killed while they are moved, too
 	d, err := Open(filepath.Join(dir, "h.db"), Options{})
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ type Change struct {
 func EncodeChanges(list []Change) []byte {
 	in := make([]change, len(list))
 	for i, c := range list {
-		in[i] = change{c.Drop, c.Method, c.Task, c.Uni}
+		in[i] = change{drop: c.Drop, method: c.Method, task: c.Task, uni: c.Uni}
 	}
 	return encodeChanges(in)
 }

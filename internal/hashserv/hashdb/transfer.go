@@ -210,11 +210,8 @@ func (o *BitBakeFile) Mark(name string) error {
 }
 
 func export(c *litefile.Conn, out *BitBakeFile) error {
-	if err := c.Rows(`SELECT m.name, u.task, coalesce(u.uni, u.task), coalesce(k.name, '') FROM unihash u JOIN method m ON m.id = u.method LEFT JOIN mark k ON k.id = u.mark`, nil,
-		func(r []driver.Value) error { return out.Unihash(str(r[0]), text(r[1]), text(r[2]), str(r[3])) }); err != nil {
-		return err
-	}
-	if err := c.Rows(`SELECT m.name, o.task, o.out, o.created, e.owner, e.PN, e.PV, e.PR, e.task, e.siginfo FROM outhash o JOIN method m ON m.id = o.method LEFT JOIN extra e ON e.id = o.extra ORDER BY o.created`, nil,
+	if err := eachRow(c, `o.created`,
+		func(r []driver.Value) error { return out.Unihash(str(r[0]), text(r[1]), text(r[2]), str(r[3])) },
 		func(r []driver.Value) error { return out.Outhash(outhashRow(r)) }); err != nil {
 		return err
 	}

@@ -181,7 +181,10 @@ func TestIndexAgainstMaps(t *testing.T) {
 }
 
 func FuzzJournal(f *testing.F) {
-	f.Add(encodeChanges([]change{{false, 1, h(1), h(1)}, {false, 300, h(2), h(3)}, {true, 5, "odd", ""}, {false, 2, "odd", "even"}}))
+	f.Add(encodeChanges([]change{
+		{method: 1, task: h(1), uni: h(1)}, {method: 300, task: h(2), uni: h(3)}, {drop: true, method: 5, task: "odd"}, {method: 2, task: "odd", uni: "even"},
+		{method: 1, task: h(1), uni: h(2), rec: &record{out: h(3), created: 1 << 50, extra: 7, mark: 3}}, {method: 1, task: "odd", rec: &record{out: "o", created: -1, bare: true}},
+	}))
 	f.Add([]byte{0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		list, err := decodeChanges(b)
@@ -198,6 +201,9 @@ func FuzzJournal(f *testing.F) {
 			}
 			if again[i].task != c.task || again[i].method != c.method || again[i].drop != c.drop || !c.drop && again[i].uni != c.uni {
 				t.Fatalf("%+v became %+v", c, again[i])
+			}
+			if (c.rec == nil) != (again[i].rec == nil) || c.rec != nil && *c.rec != *again[i].rec {
+				t.Fatalf("%+v became %+v", c.rec, again[i].rec)
 			}
 		}
 	})

@@ -14,15 +14,17 @@ type change struct {
 	method uint32
 	task   string
 	uni    string
+	rec    *record // what of it is not in the tables yet; nil: all is
 }
 
 // Flags of a change in the journal.
 const (
 	flagDrop, flagSame, flagTaskText, flagUniText = 1, 2, 4, 8
+	flagRecord, flagOutText, flagBare             = 16, 32, 64
 )
 
 func encodeChanges(list []change) []byte {
-	var b []byte
+	b := []byte{}
 	put := func(s string) (out []byte, isText bool) {
 		if h, ok := unhex(s); ok {
 			return h, false
@@ -39,6 +41,8 @@ func encodeChanges(list []change) []byte {
 		switch {
 		case c.drop:
 			flags |= flagDrop | flagSame
+		case c.rec != nil && c.rec.bare:
+			flags |= flagBare | flagSame
 		case c.uni == c.task:
 			flags |= flagSame
 		default:
@@ -46,10 +50,23 @@ func encodeChanges(list []change) []byte {
 				flags |= flagUniText
 			}
 		}
+		var out []byte
+		if c.rec != nil {
+			flags |= flagRecord
+			if out, isText = put(c.rec.out); isText {
+				flags |= flagOutText
+			}
+		}
 		b = binary.AppendUvarint(append(b, flags), uint64(c.method))
 		b = append(binary.AppendUvarint(b, uint64(len(task))), task...)
 		if flags&flagSame == 0 {
 			b = append(binary.AppendUvarint(b, uint64(len(uni))), uni...)
+		}
+		if c.rec != nil {
+			b = append(binary.AppendUvarint(b, uint64(len(out))), out...)
+			b = binary.AppendVarint(b, c.rec.created)
+			b = binary.AppendUvarint(b, uint64(c.rec.extra))
+			b = binary.AppendUvarint(b, uint64(c.rec.mark))
 		}
 	}
 	return b
@@ -93,6 +110,23 @@ func decodeChanges(b []byte) (list []change, err error) {
 				return nil, bad
 			}
 		}
+		if flags&flagRecord != 0 {
+			c.rec = &record{bare: flags&flagBare != 0}
+			if c.rec.out, ok = str(flags&flagOutText != 0); !ok {
+				return nil, bad
+			}
+			created, l := binary.Varint(b)
+			if l <= 0 {
+				return nil, bad
+			}
+			b = b[l:]
+			extra, ok1 := num()
+			mark, ok2 := num()
+			if !ok1 || !ok2 || c.drop || extra > 1<<62 || mark > 1<<62 {
+				return nil, bad
+			}
+			c.rec.created, c.rec.extra, c.rec.mark = created, int64(extra), int64(mark)
+		}
 		list = append(list, c)
 	}
 	return list, nil
@@ -107,11 +141,13 @@ type pending struct {
 	d       *DB
 	tx      *litefile.Tx
 	list    []change
-	known   map[rowKey]string // rows that this transaction inserted
-	methods map[string]uint32 // that it made
-	mark    int64             // for new rows
-	marked  bool              // mark has been read
-	drops   bool              // rows went, so that the index is behind
+	known   map[rowKey]string   // rows that this transaction inserted
+	gone    map[rowKey]struct{} // rows that it deleted
+	outs    map[rowKey][]int    // places in list of the records with that output
+	methods map[string]uint32   // that it made
+	mark    int64               // for new rows
+	marked  bool                // mark has been read
+	direct  bool                // reports go into the tables at once
 }
 
 type rowKey struct {
@@ -122,7 +158,7 @@ type rowKey struct {
 // pend gives the pending changes of a transaction, shared by all functions in it.
 func (d *DB) pend(tx *litefile.Tx) *pending {
 	return tx.State(d, func() any {
-		p := &pending{d: d, tx: tx, known: map[rowKey]string{}, methods: map[string]uint32{}}
+		p := &pending{d: d, tx: tx, known: map[rowKey]string{}, gone: map[rowKey]struct{}{}, outs: map[rowKey][]int{}, methods: map[string]uint32{}}
 		tx.Before(p.journal)
 		return p
 	}).(*pending)
@@ -133,15 +169,20 @@ func (p *pending) journal() error {
 	if len(p.methods) > 0 {
 		p.tx.After(func() { p.d.publish(p.methods) })
 	}
-	if len(p.list) == 0 {
+	if len(p.list) == 0 && !p.direct {
 		return nil
 	}
 	_, seq, err := p.tx.Exec(`INSERT INTO journal (changes) VALUES (?)`, encodeChanges(p.list))
 	if err != nil {
 		return err
 	}
+	if p.direct {
+		if _, _, err := p.tx.Exec(`UPDATE state SET merged = ?`, seq); err != nil {
+			return err
+		}
+	}
 	if seq%(journalLen/4) == 0 {
-		if _, _, err := p.tx.Exec(`DELETE FROM journal WHERE seq <= ?`, seq-journalLen); err != nil {
+		if _, _, err := p.tx.Exec(`DELETE FROM journal WHERE seq <= min(?, (SELECT merged FROM state))`, seq-journalLen); err != nil {
 			return err
 		}
 	}
@@ -149,8 +190,11 @@ func (p *pending) journal() error {
 		p.d.apply.Lock()
 		defer p.d.apply.Unlock()
 		if p.d.seq == seq-1 { // else a reader was here first, through the journal
-			p.d.change(p.list)
+			p.d.change(seq, p.list)
 			p.d.seq = seq
+		}
+		if p.direct {
+			p.d.recent.Load().merged(seq)
 		}
 	})
 	return nil
@@ -177,16 +221,21 @@ func (p *pending) method(name string) (uint32, error) {
 
 // unihash gives what the transaction sees for a task.
 func (p *pending) unihash(method uint32, task string) (string, bool, error) {
-	if u, ok := p.known[rowKey{method, task}]; ok {
+	k := rowKey{method, task}
+	if u, ok := p.known[k]; ok {
 		return u, true, nil
 	}
-	if !p.drops {
-		if u, ok := p.d.idx.Load().getText(method, task); ok {
-			return u, true, nil
-		}
-		if p.d.filled.Load() {
-			return "", false, nil
-		}
+	if _, ok := p.gone[k]; ok {
+		return "", false, nil
+	}
+	if u, ok := p.d.idx.Load().getText(method, task); ok {
+		return u, true, nil
+	}
+	if p.d.filled.Load() {
+		return "", false, nil
+	}
+	if u, ok := p.d.recent.Load().unihash(method, task); ok {
+		return u, true, nil
 	}
 	return unihashOf(p.tx.Conn, method, task)
 }
@@ -221,12 +270,20 @@ func (p *pending) insert(method uint32, task, uni string) error {
 }
 
 func (p *pending) came(method uint32, task, uni string) {
-	p.known[rowKey{method, task}] = uni
-	p.list = append(p.list, change{false, method, task, uni})
+	p.learn(method, task, uni)
+	p.list = append(p.list, change{method: method, task: task, uni: uni})
+}
+
+// learn notes a unihash for the rest of the transaction.
+func (p *pending) learn(method uint32, task, uni string) {
+	k := rowKey{method, task}
+	p.known[k] = uni
+	delete(p.gone, k)
 }
 
 func (p *pending) dropped(method uint32, task string) {
-	p.drops = true
-	delete(p.known, rowKey{method, task})
-	p.list = append(p.list, change{true, method, task, ""})
+	k := rowKey{method, task}
+	p.gone[k] = struct{}{}
+	delete(p.known, k)
+	p.list = append(p.list, change{drop: true, method: method, task: task})
 }

@@ -48,6 +48,7 @@ type File struct {
 	mu      sync.Mutex // serialises changes of expect
 	foreign []func(*Conn) error
 
+	crowd     int // how many wrote at once a moment ago
 	checkAt   uint32
 	moving    bool // a checkpoint is under way beside the writer
 	moved     chan struct{}

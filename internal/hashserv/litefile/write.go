@@ -97,20 +97,37 @@ func (f *File) writer() {
 }
 
 // gather takes what is queued, and lets those who are about to queue do so: a
-// commit costs as much as many writes.
+// commit costs as much as many writes. Where many wrote a moment ago, many will
+// again: it waits a moment for them.
 func (f *File) gather(group []*op) []*op {
-	for quiet := 0; quiet < 2 && len(group) < maxGroup; {
+	for quiet, waits := 0, 0; len(group) < maxGroup; {
 		select {
 		case o := <-f.ops:
 			group = append(group, o)
 			quiet = 0
+			continue
 		default:
-			quiet++
-			runtime.Gosched()
 		}
+		if quiet++; quiet < 2 {
+			runtime.Gosched()
+			continue
+		}
+		if waits == 2 || len(group)*4 > f.crowd*3 || f.crowd < minCrowd {
+			break
+		}
+		waits++
+		quiet = 0
+		time.Sleep(crowdWait)
 	}
+	f.crowd = max(len(group), f.crowd*7/8)
 	return group
 }
+
+// From how many writers at once on, and how long, the next commit waits for more.
+const (
+	minCrowd  = 8
+	crowdWait = 200 * time.Microsecond
+)
 
 // commit runs a group in one transaction, and alone who fails in company.
 func (f *File) commit(group []*op) {
