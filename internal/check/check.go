@@ -129,7 +129,8 @@ type Bed struct {
 	SelfUpgrades []SelfUpgrade
 	Base         []distro.PackageRecord // of the release that the candidate follows; none for the first
 	Arch         string                 // of the device; "" is this machine's
-	// MachineArch is the scope of the device's machine packages; "" is none.
+	// MachineArch is the scope of the device's machine packages, with that of its SoC
+	// family's behind a colon; "" is none.
 	MachineArch string
 	// Alone says which packages "installs" installs alone; nil is all. A package of
 	// several boards' feeds need not be asked about on each.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -51,7 +52,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 			one.Progress = func(id string, done, total int, text string) { tell(board.Name+", "+id, done, total, text) }
 		}
 		runs = append(runs, boardRun{board: board.Name, bed: &one, checks: each})
-		for _, s := range w.withParts([]string{"noarch", board.File.Arch, board.machineArch()}) {
+		for _, s := range w.withParts(board.forScopes().Scopes()) {
 			asked[s] = true
 		}
 	}
@@ -92,27 +93,28 @@ type boardRun struct {
 	err      error
 }
 
-// boardBed is the bed as a board's device sees it: its three feeds and what they
+// boardBed is the bed as a board's device sees it: its feeds and what they
 // hold.
 func (w *Workspace) boardBed(bed check.Bed, b Board, asked map[string]bool) check.Bed {
+	scopes := b.forScopes().Scopes()
 	mine := func(l []distro.PackageRecord) []distro.PackageRecord {
 		var out []distro.PackageRecord
 		for _, r := range l {
-			if s, _ := distro.ScopePart(r.Scope); s == "noarch" || s == b.File.Arch || s == b.machineArch() {
+			if s, _ := distro.ScopePart(r.Scope); slices.Contains(scopes, s) {
 				out = append(out, r)
 			}
 		}
 		return out
 	}
 	device := func(f check.Feed) check.Feed {
-		vars := boardVars(b)
+		vars := w.boardVars(b)
 		for k, v := range f.Vars {
 			vars[k] = v
 		}
 		return check.Feed{Repos: w.deviceRepos(f.Repos[0].GPGKeys), Vars: vars}
 	}
 	bed.Dir = filepath.Join(bed.Dir, b.Name)
-	bed.Arch, bed.MachineArch = b.File.Arch, b.machineArch()
+	bed.Arch, bed.MachineArch = b.File.Arch, b.ownArchs()
 	bed.Packages, bed.Brought, bed.Base = mine(bed.Packages), mine(bed.Brought), mine(bed.Base)
 	bed.Candidate = device(bed.Candidate)
 	origins := make([]check.Origin, 0, len(bed.Origins))

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"slipway/internal/config"
 	"slipway/internal/distro"
@@ -17,13 +18,9 @@ type Board struct {
 	File *config.BoardFile
 }
 
-// machineArch is the scope of the board's own packages.
-func (b Board) machineArch() string {
-	if a := b.File.MachineArch; a != "" {
-		return a
-	}
-	return distro.MachineArch(b.Name)
-}
+// ownArchs are the architectures of the board's own packages, as dnf.Options and
+// check.Bed take them.
+func (b Board) ownArchs() string { return strings.Join(b.forScopes().OwnArchs(), ":") }
 
 // forScopes is the board as distro's rules about scopes see it.
 func (b Board) forScopes() distro.Board {
@@ -70,7 +67,7 @@ func (w *Workspace) exportedLayer(id distro.BuildID) func(config.Layer) string {
 }
 
 // scopes are those that every index of the series has: noarch, the builder's
-// architectures, and one for each board's machine packages.
+// architectures, and those of each board's own packages and its SoC family's.
 func (w *Workspace) scopes() []string {
 	arches := w.Definition.Builder.Arches
 	if len(arches) == 0 {
@@ -79,7 +76,11 @@ func (w *Workspace) scopes() []string {
 	out := append([]string{"noarch"}, arches...)
 	boards, _ := w.boards(w.hereLayer) // whoever needs the boards themselves reports what is wrong
 	for _, b := range boards {
-		out = append(out, b.machineArch())
+		for _, a := range b.forScopes().OwnArchs() {
+			if !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
 	}
 	return w.withParts(out)
 }
@@ -95,16 +96,31 @@ func (w *Workspace) withParts(scopes []string) []string {
 	return out
 }
 
+// hasFamilies reports whether a board of the series has an SoC family.
+func (w *Workspace) hasFamilies() bool {
+	return slices.ContainsFunc(w.Definition.Boards, func(b config.Board) bool { return b.SoCFamily != "" })
+}
+
 // deviceScopes names the feeds that a device's .repo file has: with boards, dnf's
-// variables stand for its architecture and its machine.
+// variables stand for its architecture, its SoC family and its machine.
 func (w *Workspace) deviceScopes() []string {
 	if len(w.Definition.Boards) == 0 {
 		return w.scopes()
 	}
-	return w.withParts([]string{"noarch", feed.ArchVariable, feed.MachineVariable})
+	own := []string{"noarch", feed.ArchVariable, feed.MachineVariable}
+	if w.hasFamilies() {
+		own = append(own, feed.SoCVariable)
+	}
+	return w.withParts(own)
 }
 
-// boardVars are the values of those variables on a board.
-func boardVars(b Board) map[string]string {
-	return map[string]string{feed.ArchVariable[1:]: b.File.Arch, feed.MachineVariable[1:]: b.machineArch()}
+// boardVars are the values of those variables on a board. A board without an SoC
+// family reads its own feed in the family's place.
+func (w *Workspace) boardVars(b Board) map[string]string {
+	own := b.forScopes().OwnArchs()
+	vars := map[string]string{feed.ArchVariable[1:]: b.File.Arch, feed.MachineVariable[1:]: own[0]}
+	if w.hasFamilies() {
+		vars[feed.SoCVariable[1:]] = own[len(own)-1]
+	}
+	return vars
 }

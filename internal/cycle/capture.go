@@ -119,7 +119,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		return s, err
 	}
 	for _, board := range boards {
-		s.Boards = append(s.Boards, board.File.Board())
+		s.Boards = append(s.Boards, board.forScopes())
 	}
 	for _, pin := range b.Revision.Sources {
 		if err := w.copyBlob(ctx, pin.Digest, filepath.Join(s.Sources, pin.Digest.Hex())); err != nil {

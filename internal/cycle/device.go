@@ -42,7 +42,7 @@ func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, er
 	for _, b := range boards {
 		if b.File.Arch == distro.HostArch() {
 			d.board = &b
-			opt.Arch, opt.MachineArch = b.File.Arch, b.machineArch()
+			opt.Arch, opt.MachineArch = b.File.Arch, b.ownArchs()
 			break
 		}
 	}
@@ -57,7 +57,7 @@ func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, er
 func (d *Device) vars(snapshot string) map[string]string {
 	vars := map[string]string{}
 	if d.board != nil {
-		vars = boardVars(*d.board)
+		vars = d.w.boardVars(*d.board)
 	}
 	vars["slipway_url"], vars["slipway_snapshot"] = d.url, snapshot
 	return vars

@@ -180,13 +180,13 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 	if err := removeAll(scratch); err != nil {
 		return compose.Manifest{}, "", err
 	}
-	vars := boardVars(i.Board)
+	vars := w.boardVars(i.Board)
 	vars["slipway_url"], vars["slipway_snapshot"] = src.url, src.snapshot
 	repos := w.deviceRepos(src.keys)
 	if src.internal != "" {
 		repos = append(repos, w.internalRepos(src.internal, src.keys)...)
 	}
-	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: repos, Vars: vars, Arch: i.Board.File.Arch, MachineArch: i.Board.machineArch()})
+	root, err := tool.NewRoot(ctx, scratch, dnf.Options{Repos: repos, Vars: vars, Arch: i.Board.File.Arch, MachineArch: i.Board.ownArchs()})
 	if err != nil {
 		return compose.Manifest{}, "", err
 	}
@@ -231,8 +231,8 @@ func (w *Workspace) composeImage(ctx context.Context, i Image, src imageSource, 
 func notInstalled(err error, i Image) error {
 	opts := []any{err}
 	if text := err.Error(); strings.Contains(text, "nothing provides") || strings.Contains(text, "No match for argument") {
-		opts = append(opts, errs.Hintf("board %s has packages of noarch, %s and %s, no other board's kernel or modules; images/%s.yaml lists what the image wants",
-			i.Board.Name, i.Board.File.Arch, i.Board.machineArch(), i.File.Name))
+		opts = append(opts, errs.Hintf("board %s has packages of %s, no other board's kernel or modules; images/%s.yaml lists what the image wants",
+			i.Board.Name, strings.Join(i.Board.forScopes().Scopes(), ", "), i.File.Name))
 	}
 	return errs.E(errs.KindOf(err), fmt.Sprintf("install image %s of board %s", i.File.Name, i.Board.Name), opts...)
 }

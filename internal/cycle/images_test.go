@@ -14,7 +14,7 @@ func TestImageWithAnotherBoardsKernel(t *testing.T) {
 	t.Parallel()
 	i := Image{Board: Board{Board: config.Board{Name: "qemux86-64"}, File: &config.BoardFile{Arch: "x86_64"}}, File: &config.ImageFile{Name: "light"}}
 	for said, hint := range map[string]string{
-		"No match for argument: kernel-image-6.1.0-56-cloud-arm64":                                                                   "board qemux86-64 has packages of noarch, x86_64 and qemux86_64",
+		"No match for argument: kernel-image-6.1.0-56-cloud-arm64":                                                                   "board qemux86-64 has packages of noarch, x86_64, qemux86_64",
 		"Problem: conflicting requests\n  - nothing provides kernel-set-arm64 needed by radio-driver-1-1.noarch from halyard-noarch": "images/light.yaml",
 		"the package is not signed": "",
 	} {

@@ -72,6 +72,16 @@ func ScopeOf(arch string, boards []Board) (Scope, error) {
 	return s, nil
 }
 
+// OwnArchs gives the architectures of the device's own packages, the most special
+// first: the machine's and, where it has one, its SoC family's.
+func (b Board) OwnArchs() []string {
+	out := []string{b.machineArch()}
+	if soc := RPMArch(b.SoCFamily); soc != "" && soc != out[0] {
+		out = append(out, soc)
+	}
+	return out
+}
+
 func (b Board) machineArch() string {
 	if b.MachineArch != "" {
 		return b.MachineArch

@@ -32,7 +32,8 @@ type Options struct {
 	Vars  map[string]string // dnf's variables; "releasever" is one of them
 	Arch  string            // package architecture of the device; "" is this machine's
 	// MachineArch is the architecture of the device's machine packages, beside
-	// Arch and noarch; "" for none.
+	// Arch and noarch; "" for none. Several, the most special first, are joined by
+	// colons: "wandboard:imx6".
 	MachineArch string
 }
 
@@ -154,8 +155,10 @@ func (r *Root) configure() error {
 		vars[k] = v
 	}
 	if a := r.opt.arches(); a != "" {
-		if !varName.MatchString(strings.Replace(a, ":", "", 1)) {
-			return errs.E(errs.Invalid, fmt.Sprintf("%q is no architecture", a))
+		for one := range strings.SplitSeq(a, ":") {
+			if !varName.MatchString(one) {
+				return errs.E(errs.Invalid, fmt.Sprintf("%q is no architecture", a))
+			}
 		}
 		vars["arch"] = a
 		files["home/.rpmrc"] = r.opt.rpmrc()

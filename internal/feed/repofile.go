@@ -13,6 +13,7 @@ import (
 const (
 	ArchVariable    = "$slipway_arch"
 	MachineVariable = "$slipway_machine"
+	SoCVariable     = "$slipway_soc" // only where a board of the series has an SoC family
 )
 
 // RepoOptions say how a client reaches the feeds.

@@ -211,3 +211,33 @@ func TestCrossTools(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A spec of SoC families is built once for each family, and seen by its machines.
+func TestSoCFamilies(t *testing.T) {
+	b := setup(t, map[string]string{
+		"fw/fw.spec": specText("fw", "BuildArch: %{slipway_soc_arch}", "%install\nmkdir -p %{buildroot}/etc\necho '%{slipway_soc_family} %{slipway_soc_arch} %{slipway_deb_arch}' > %{buildroot}/etc/fw", "/etc/fw"),
+		"id/id.spec": specText("id", "BuildArch: %{slipway_machine_arch}\n%{?slipway_soc_arch:BuildRequires: fw}", "%install\nmkdir -p %{buildroot}/etc\n"+
+			"echo %{slipway_machine} %{?slipway_soc_arch}%{!?slipway_soc_arch:%{slipway_machine_arch}} > %{buildroot}/etc/id\ncat %{slipway_sysroot}/etc/fw || true", "/etc/id"),
+	})
+	b.seed.Boards = []distro.Board{{Name: "wand", Arch: "x86_64", SoCFamily: "imx-6"}, {Name: "stick", Arch: "x86_64", SoCFamily: "imx-6"}, {Name: "plain", Arch: "x86_64"}}
+	if got := evrs(b.mustBuild()); got != "fw-1.0-1.imx_6, id-1.0-1.plain, id-1.0-1.stick, id-1.0-1.wand" {
+		t.Error(got)
+	}
+	if log := b.log("id.wand"); !strings.Contains(log, "imx-6 imx_6 amd64") {
+		t.Errorf("the family's package is not in the machine's sysroot:\n%s", log)
+	}
+	if log := b.log("id.plain"); strings.Contains(log, "imx-6") {
+		t.Errorf("the family's package is in another machine's sysroot:\n%s", log)
+	}
+
+	b.seed.Boards = []distro.Board{{Name: "a", Arch: "x86_64", SoCFamily: "imx"}, {Name: "b", Arch: "aarch64", SoCFamily: "imx"}, {Name: "c", Arch: "x86_64", SoCFamily: "b"}, {Name: "d", Arch: "x86_64", SoCFamily: "aarch64"}}
+	b.opt.Arches = []string{"x86_64", "aarch64"}
+	want := strings.TrimSpace(`
+invalid: the SoC family imx has boards of x86_64 and of aarch64 (b): its packages are of one [give them families of their own: imx-aarch64]
+invalid: board c has the SoC family b, and the machine architecture of board b is the same [each has its own feed: give the board another machine_arch]
+invalid: board d has the SoC family "aarch64", which is no name for one [soc_family: letters, digits, - and _, and no architecture of generic packages]`)
+	b.again("1.1-b2")
+	if got := findings(b.prepare()); got != want {
+		t.Errorf("got\n%s", got)
+	}
+}

@@ -21,7 +21,7 @@ func rpmConfig(t target) []string {
 // build's shell expands, because the flags stand in the header of each package.
 func rpmrc(t target) string {
 	rc := fmt.Sprintf("optflags: %s -O2 -g -ffile-prefix-map=$SLIPWAY_TOP=%s\n", t.cpu(), top)
-	if t.Board != "" {
+	if t.special() {
 		rc += fmt.Sprintf("arch_canon: %s: %[1]s %d\n", t.Scope, leadNumber[t.Arch])
 	}
 	// What a spec may name as its BuildArch, by the machine that builds.

@@ -80,7 +80,7 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 	if err != nil {
 		return errs.Wrap(err, "folder of the build")
 	}
-	machines, err := targets(b.opt.Arches, seed.Boards)
+	machines, families, err := targets(b.opt.Arches, seed.Boards)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 		"distro_name": rev.Distribution, "distro_series": rev.Series, "distro_version": string(seed.Version),
 		"distro_title": seed.Title, "vendor": seed.Title, "distribution": strings.TrimSpace(seed.Title + " " + rev.Series),
 	}
-	r := &reader{b: b, sb: sb, machines: machines, work: filepath.Join(dir, "work", "parse"), feed: feed, vars: vars}
+	r := &reader{b: b, sb: sb, machines: machines, families: families, work: filepath.Join(dir, "work", "parse"), feed: feed, vars: vars}
 	read, err := r.all(ctx, specs)
 	if err != nil {
 		return err

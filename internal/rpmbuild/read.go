@@ -13,6 +13,7 @@ type reader struct {
 	b        *Builder
 	sb       *sandbox
 	machines []target
+	families []target
 	work     string
 	feed     string
 	vars     map[string]string
@@ -45,10 +46,13 @@ func (r *reader) all(ctx context.Context, specs []*spec) ([]*spec, error) {
 }
 
 // one reads a spec for the first architecture, which tells whether it is noarch,
-// and then for the others; a machine spec for each board.
+// and then for the others; a machine spec for each board, one of SoC families for each.
 func (r *reader) one(ctx context.Context, s *spec) ([]*spec, errs.List) {
 	if usesMachine.MatchString(s.code()) {
 		return r.each(ctx, s, r.machines)
+	}
+	if usesSoC.MatchString(s.code()) {
+		return r.each(ctx, s, r.families)
 	}
 	var generic []target
 	for _, a := range r.b.opt.Arches {
@@ -100,12 +104,14 @@ func (r *reader) parse(ctx context.Context, s *spec, t target) (*spec, errs.List
 		}
 	}
 	for _, p := range c.binaries {
-		if len(bad) > 0 || p.arch == t.Scope || p.arch == "noarch" && t.Board == "" {
+		if len(bad) > 0 || p.arch == t.Scope || p.arch == "noarch" && !t.special() {
 			continue
 		}
 		hint := errs.Hint("BuildArch: noarch, BuildArch: %{slipway_machine_arch}, or none for packages of each architecture")
 		if t.Board != "" {
 			hint = "a spec that uses the machine's macros has BuildArch: %{slipway_machine_arch}"
+		} else if t.SoC != "" {
+			hint = "a spec that uses the SoC family's macros has BuildArch: %{slipway_soc_arch}"
 		}
 		bad = append(bad, errs.E(errs.Invalid, "package "+p.name+" has the architecture "+p.arch+", not "+t.Scope, c.find(`(?i)^buildarch`), hint))
 	}
@@ -136,6 +142,8 @@ func unbuilt(specs []*spec, tasks []task) []string {
 			why := "its ExclusiveArch or ExcludeArch leaves out all that is built for"
 			if usesMachine.MatchString(s.code()) {
 				why = "it is of a machine, and there is no board for it"
+			} else if usesSoC.MatchString(s.code()) {
+				why = "it is of an SoC family, and no board has one"
 			}
 			notes = append(notes, "spec "+s.name+" is not built: "+why)
 		}

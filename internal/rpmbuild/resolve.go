@@ -71,13 +71,13 @@ func (r *resolver) find(err error) {
 }
 
 // sees reports whether packages of other can be in the sysroot of s: those of
-// its own architecture, those of its own machine, and noarch.
+// its own architecture, those of its own machine and SoC family, and noarch.
 func (s *spec) sees(other *spec) bool {
 	switch o := other.target; {
 	case o.Scope == noarch.Scope, o.Scope == s.target.Scope:
 		return true
 	default:
-		return s.target.Board != "" && o.Scope == s.target.Arch
+		return s.target.special() && (o.Scope == s.target.Arch || o.Board == "" && o.SoC != "" && o.SoC == s.target.SoC)
 	}
 }
 

@@ -12,10 +12,15 @@ import (
 
 // target is what one task builds for.
 type target struct {
-	Scope string `json:"scope"`           // of its packages: "noarch", an architecture, a machine
+	Scope string `json:"scope"`           // of its packages: "noarch", an architecture, an SoC family, a machine
 	Arch  string `json:"arch"`            // that the compiler makes
 	Board string `json:"board,omitempty"` // of a machine package
+	SoC   string `json:"soc,omitempty"`   // family of a family's package, or of the board, as the definition names it
 }
+
+// special reports whether the packages are of no architecture that rpm knows: of a
+// machine or of an SoC family.
+func (t target) special() bool { return t.Board != "" || t.SoC != "" }
 
 // neutral is the architecture that rpm is told for noarch packages: always the
 // same one, so that they have the same bytes whatever the series is built for.
@@ -25,7 +30,7 @@ var noarch = target{Scope: "noarch", Arch: neutral}
 
 // cpu is the architecture as rpm calls it.
 func (t target) cpu() string {
-	if t.Board != "" {
+	if t.special() {
 		return t.Scope
 	}
 	return t.Arch
@@ -45,6 +50,9 @@ func (t target) vars() map[string]string {
 	if t.Board != "" {
 		m["slipway_machine"], m["slipway_machine_arch"] = t.Board, t.Scope
 	}
+	if t.SoC != "" {
+		m["slipway_soc_family"], m["slipway_soc_arch"] = t.SoC, distro.RPMArch(t.SoC)
+	}
 	return m
 }
 
@@ -55,9 +63,10 @@ func crossTool(a distro.Arch, tool string) string {
 	return a.Triplet + "-" + tool
 }
 
-// usesMachine and usesArch find macros that only such targets define.
+// usesMachine, usesSoC and usesArch find macros that only such targets define.
 var (
 	usesMachine = regexp.MustCompile(`%\{?[?!]*slipway_machine(_arch)?\b`)
+	usesSoC     = regexp.MustCompile(`%\{?[?!]*slipway_soc_(arch|family)\b`)
 	usesArch    = regexp.MustCompile(`%\{?[?!]*slipway_(cc|deb_arch|deb_triplet)\b`)
 	commentLine = regexp.MustCompile(`(?m)^\s*#.*$`)
 )
@@ -70,9 +79,9 @@ func (s *spec) excluded() bool {
 	return len(s.exclusive) > 0 && !slices.Contains(s.exclusive, s.target.Scope) || slices.Contains(s.exclude, s.target.Scope)
 }
 
-// targets checks architectures and boards and gives what machine specs are
-// built for.
-func targets(arches []string, boards []distro.Board) ([]target, error) {
+// targets checks architectures and boards and gives what the specs of machines and of
+// SoC families are built for.
+func targets(arches []string, boards []distro.Board) (all, families []target, err error) {
 	var bad errs.List
 	for i, a := range arches {
 		switch _, ok := distro.LookupArch(a); {
@@ -82,9 +91,8 @@ func targets(arches []string, boards []distro.Board) ([]target, error) {
 			bad = append(bad, errs.Ef(errs.Invalid, "architecture %s is there twice", a))
 		}
 	}
-	var all []target
 	for _, b := range boards {
-		t := target{Scope: b.MachineArch, Arch: b.Arch, Board: b.Name}
+		t := target{Scope: b.MachineArch, Arch: b.Arch, Board: b.Name, SoC: b.SoCFamily}
 		if t.Scope == "" {
 			t.Scope = distro.MachineArch(b.Name)
 		}
@@ -102,7 +110,29 @@ func targets(arches []string, boards []distro.Board) ([]target, error) {
 		}
 		all = append(all, t)
 	}
-	return all, bad.Err()
+	for _, t := range all {
+		if t.SoC == "" {
+			continue
+		}
+		f := target{Scope: distro.RPMArch(t.SoC), Arch: t.Arch, SoC: t.SoC}
+		_, arch := distro.LookupArch(f.Scope)
+		i := slices.IndexFunc(families, func(o target) bool { return o.Scope == f.Scope })
+		j := slices.IndexFunc(all, func(o target) bool { return o.Scope == f.Scope })
+		switch {
+		case !machineArch.MatchString(f.Scope) || arch || f.Scope == "noarch" || f.Scope == "src":
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("board %s has the SoC family %q, which is no name for one", t.Board, t.SoC),
+				errs.Hint("soc_family: letters, digits, - and _, and no architecture of generic packages")))
+		case j >= 0:
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("board %s has the SoC family %s, and the machine architecture of board %s is the same", t.Board, t.SoC, all[j].Board),
+				errs.Hint("each has its own feed: give the board another machine_arch")))
+		case i >= 0 && families[i].Arch != t.Arch:
+			bad = append(bad, errs.E(errs.Invalid, fmt.Sprintf("the SoC family %s has boards of %s and of %s (%s): its packages are of one", t.SoC, families[i].Arch, t.Arch, t.Board),
+				errs.Hint("give them families of their own: "+t.SoC+"-"+t.Arch)))
+		case i < 0:
+			families = append(families, f)
+		}
+	}
+	return all, families, bad.Err()
 }
 
 var machineArch = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_]*$`)
