@@ -32,6 +32,7 @@ var levels = map[string]level{
 	"internal/compose":    adapter,
 	"internal/debian":     adapter,
 	"internal/dnf":        adapter,
+	"internal/postgres":   adapter,
 	"internal/prserv/*":   adapter,
 	"internal/prserv":     adapter,
 	"internal/hashserv/*": adapter,
@@ -84,6 +85,12 @@ var peers = []struct{ from, to, why string }{
 	{"internal/hashserv", "internal/asyncrpc", "the protocol below both servers"},
 	{"internal/hashserv", "internal/hashserv/*", "the server is over its database"},
 	{"internal/hashserv/*", "internal/hashserv/litefile", "one SQLite file"},
+	{"internal/hashserv/hashpg", "internal/hashserv/hashdb", "the same nouns, index and journal, on PostgreSQL"},
+	{"internal/hashserv/hashpg", "internal/postgres", "its connections"},
+	{"internal/prserv/prpg", "internal/prserv/prdb", "the same rules, on PostgreSQL"},
+	{"internal/prserv/prpg", "internal/postgres", "its connections"},
+	{"internal/hashserv", "internal/postgres", "its tests alone: a cluster to run over"},
+	{"internal/prserv", "internal/postgres", "as for hashserv"},
 	{"internal/prserv", "internal/asyncrpc", "as for hashserv"},
 	{"internal/prserv", "internal/prserv/*", "as for hashserv"},
 	{"internal/prserv/*", "internal/hashserv/litefile", "both databases can lie in one file"},
@@ -135,6 +142,7 @@ var impure = []string{"os", "os/exec", "io/ioutil", "net", "net/http", "syscall"
 // has a line for each module.
 var owners = map[string][]string{
 	"database/sql":                             {"internal/state", "internal/hashserv/litefile", "internal/hashserv/hashdb", "internal/prserv/prdb"},
+	"github.com/jackc/pgx/v5":                  {"internal/postgres"},
 	"modernc.org/sqlite":                       {"internal/state", "internal/hashserv/litefile"},
 	"github.com/ProtonMail/go-crypto":          {"internal/sign"},
 	"go.yaml.in/yaml/v4":                       {"internal/config", "internal/rpmbuild"}, // rpmbuild: sources.yaml of a layer

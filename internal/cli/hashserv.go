@@ -16,7 +16,6 @@ import (
 	"slipway/internal/asyncrpc"
 	"slipway/internal/errs"
 	"slipway/internal/hashserv"
-	"slipway/internal/hashserv/hashdb"
 )
 
 func (a *app) hashservCmd() *cobra.Command {
@@ -66,15 +65,20 @@ func (a *app) hashservServeCmd() *cobra.Command {
 BitBake: HOST:PORT, [IPV6]:PORT, :PORT, unix://PATH, ws://HOST:PORT. A database of
 BitBake's own server is taken over when it is opened; slipway hashserv export
 gives it back. See docs/hashserv.md.`,
-		RunE: func(c *cobra.Command, _ []string) error { return a.hashservServe(c.Context(), f) }}
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := noSecrets(c, "database"); err != nil {
+				return err
+			}
+			return a.hashservServe(c.Context(), f)
+		}}
 	fl := c.Flags()
 	fl.StringVarP(&f.bind, "bind", "b", env("HASHSERVER_BIND", "unix://./hashserve.sock"), "address to listen on ($HASHSERVER_BIND)")
-	fl.StringVarP(&f.database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file ($HASHSERVER_DB)")
+	fl.StringVarP(&f.database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file, or postgresql://USER@HOST/DATABASE ($HASHSERVER_DB)")
 	fl.StringVarP(&f.log, "log", "l", env("HASHSERVER_LOG_LEVEL", "WARNING"), "ERROR, WARNING, INFO or DEBUG ($HASHSERVER_LOG_LEVEL)")
 	fl.StringVarP(&f.o.Upstream, "upstream", "u", env("HASHSERVER_UPSTREAM", ""), "server to ask for what is not known here ($HASHSERVER_UPSTREAM)")
 	fl.BoolVarP(&f.o.ReadOnly, "read-only", "r", os.Getenv("HASHSERVER_READ_ONLY") == "1", "write nothing ($HASHSERVER_READ_ONLY=1)")
-	fl.StringVar(&f.dbUser, "db-username", env("HASHSERVER_DB_USERNAME", ""), "of a database server")
-	fl.StringVar(&f.dbPassword, "db-password", "", "of a database server ($HASHSERVER_DB_PASSWORD)")
+	fl.StringVar(&f.dbUser, "db-username", env("HASHSERVER_DB_USERNAME", ""), "user of the database server ($HASHSERVER_DB_USERNAME)")
+	fl.StringVar(&f.dbPassword, "db-password", "", "not here: $HASHSERVER_DB_PASSWORD, $PGPASSFILE")
 	fl.StringVar(&f.anon, "anon-perms", env("HASHSERVER_ANON_PERMS", "@read,@report,@db-admin"), "rights without a login, with commas ($HASHSERVER_ANON_PERMS)")
 	fl.StringVar(&f.o.AdminUser, "admin-user", env("HASHSERVER_ADMIN_USER", ""), "make this user, with all rights ($HASHSERVER_ADMIN_USER)")
 	fl.StringVar(&f.o.AdminPassword, "admin-password", "", "its password ($HASHSERVER_ADMIN_PASSWORD)")
@@ -101,9 +105,6 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 	if f.o.Log, err = a.logger(f.log); err != nil {
 		return err
 	}
-	if strings.Contains(f.database, "://") {
-		return errs.E(errs.Invalid, "database "+f.database+": only files", errs.Hint("PostgreSQL is not supported yet"))
-	}
 	if f.o.AdminPassword == "" {
 		f.o.AdminPassword = os.Getenv("HASHSERVER_ADMIN_PASSWORD")
 	}
@@ -113,8 +114,9 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 	}
 	f.o.Limits = asyncrpc.Limits{Conns: f.connections}
 	// Everything is ready before anybody can connect.
-	index := int64(f.indexMB) << 20
-	db, err := hashdb.Open(f.database, hashdb.Options{ReadOnly: f.o.ReadOnly, IndexBytes: index})
+	login := dbLogin(f.dbUser)
+	login.ReadOnly, login.IndexBytes = f.o.ReadOnly, int64(f.indexMB)<<20
+	db, err := openHash(ctx, f.database, login)
 	if err != nil {
 		return err
 	}
@@ -142,11 +144,16 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 }
 
 func (a *app) hashservImportCmd() *cobra.Command {
-	var database string
+	var database, user string
 	c := &cobra.Command{Use: "import FILE", Short: "add the rows of another database, BitBake's or ours", Args: cobra.ExactArgs(1),
 		Example: "  slipway hashserv import build/cache/hashserv.db --database hashserv.db",
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := hashdb.Open(database, hashdb.Options{IndexBytes: -1})
+			if err := noSecrets(c, "database"); err != nil {
+				return err
+			}
+			o := dbLogin(user)
+			o.IndexBytes = -1
+			d, err := openHash(c.Context(), database, o)
 			if err != nil {
 				return err
 			}
@@ -159,23 +166,30 @@ func (a *app) hashservImportCmd() *cobra.Command {
 				fmt.Fprintf(w, "%d unihashes, %d outhashes, %d users\n", n.Unihashes, n.Outhashes, n.Users)
 			})
 		}}
-	c.Flags().StringVarP(&database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file; its server may go on serving")
+	c.Flags().StringVarP(&database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file, or postgresql://...; its server may go on serving")
+	c.Flags().StringVar(&user, "db-username", env("HASHSERVER_DB_USERNAME", ""), "user of the database server ($HASHSERVER_DB_USERNAME)")
 	return c
 }
 
 func (a *app) hashservExportCmd() *cobra.Command {
-	var database string
+	var database, user string
 	c := &cobra.Command{Use: "export FILE", Short: "write a database that BitBake's server reads, users included", Args: cobra.ExactArgs(1),
 		Example: "  slipway hashserv export for-bitbake.db --database hashserv.db",
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := hashdb.Open(database, hashdb.Options{ReadOnly: true, IndexBytes: -1})
+			if err := noSecrets(c, "database"); err != nil {
+				return err
+			}
+			o := dbLogin(user)
+			o.ReadOnly, o.IndexBytes = true, -1
+			d, err := openHash(c.Context(), database, o)
 			if err != nil {
 				return err
 			}
 			defer d.Close()
 			return d.Export(c.Context(), args[0])
 		}}
-	c.Flags().StringVarP(&database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file; its server may go on serving")
+	c.Flags().StringVarP(&database, "database", "d", env("HASHSERVER_DB", hashDatabase), "database file, or postgresql://...; its server may go on serving")
+	c.Flags().StringVar(&user, "db-username", env("HASHSERVER_DB_USERNAME", ""), "user of the database server ($HASHSERVER_DB_USERNAME)")
 	return c
 }
 

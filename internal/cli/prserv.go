@@ -18,7 +18,6 @@ import (
 	"slipway/internal/asyncrpc"
 	"slipway/internal/errs"
 	"slipway/internal/prserv"
-	"slipway/internal/prserv/prdb"
 )
 
 const prDatabase = "prserv.sqlite3"
@@ -45,6 +44,9 @@ the background, once it listens; --stop ends that server (the same --host and
 
 Never make a PR server public: whoever reaches it can take numbers.`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := noSecrets(c, "file"); err != nil {
+				return err
+			}
 			switch {
 			case f.start && f.stop:
 				return errs.E(errs.Invalid, "--start and --stop exclude each other")
@@ -56,7 +58,7 @@ Never make a PR server public: whoever reaches it can take numbers.`,
 			return a.prservServe(c.Context(), f)
 		}}
 	fl := c.Flags()
-	fl.StringVarP(&f.file, "file", "f", prDatabase, "database file")
+	fl.StringVarP(&f.file, "file", "f", prDatabase, "database file, or postgresql://USER@HOST/DATABASE")
 	fl.StringVarP(&f.logFile, "log", "l", "prserv.log", "log file of a server in the background")
 	fl.StringVar(&f.level, "loglevel", "INFO", "ERROR, WARNING, INFO or DEBUG")
 	fl.BoolVar(&f.start, "start", false, "start in the background")
@@ -79,7 +81,7 @@ func (a *app) prservServe(ctx context.Context, f prservFlags) (err error) {
 	if f.o.Log, err = a.logger(f.level); err != nil {
 		return err
 	}
-	db, err := prdb.Open(f.file, f.o.ReadOnly)
+	db, err := openPR(ctx, f.file, f.o.ReadOnly)
 	if err != nil {
 		return err
 	}
@@ -169,9 +171,11 @@ func (a *app) prservStart(ctx context.Context, f prservFlags) error {
 		return err
 	}
 	defer r.Close()
-	file, err := filepath.Abs(f.file)
-	if err != nil {
-		return err
+	file := f.file
+	if schemeOf(file) == "" {
+		if file, err = filepath.Abs(file); err != nil {
+			return err
+		}
 	}
 	args := []string{self, "prserv", "serve", "--file", file, "--host", f.host, "--port", strconv.Itoa(f.port), "--loglevel", f.level, "--metrics", f.metric, "--upstream", f.o.Upstream}
 	if f.o.ReadOnly {
@@ -236,8 +240,11 @@ func (a *app) prservStop(ctx context.Context, f prservFlags) error {
 }
 
 // withPR runs fn on the database of --file.
-func withPR(c *cobra.Command, file *string, fn func(context.Context, *prdb.DB) error) error {
-	d, err := prdb.Open(*file, false)
+func withPR(c *cobra.Command, file *string, fn func(context.Context, prTables) error) error {
+	if err := noSecrets(c, "file"); err != nil {
+		return err
+	}
+	d, err := openPR(c.Context(), *file, false)
 	if err != nil {
 		return err
 	}
@@ -246,7 +253,7 @@ func withPR(c *cobra.Command, file *string, fn func(context.Context, *prdb.DB) e
 }
 
 func prFile(c *cobra.Command) *string {
-	return c.Flags().StringP("file", "f", prDatabase, "database file; its server may go on serving")
+	return c.Flags().StringP("file", "f", prDatabase, "database file, or postgresql://...; its server may go on serving")
 }
 
 func (a *app) prservImportCmd() *cobra.Command {
@@ -254,7 +261,7 @@ func (a *app) prservImportCmd() *cobra.Command {
 	c := &cobra.Command{Use: "import FILE", Short: "add the numbers of another database, BitBake's of any version or ours", Args: cobra.ExactArgs(1),
 		Example: "  slipway prserv import build/cache/prserv.sqlite3 --file prserv.sqlite3",
 		RunE: func(c *cobra.Command, args []string) error {
-			return withPR(c, file, func(ctx context.Context, d *prdb.DB) error {
+			return withPR(c, file, func(ctx context.Context, d prTables) error {
 				n, err := d.Import(ctx, args[0])
 				if err != nil {
 					return err
@@ -271,7 +278,7 @@ func (a *app) prservExportCmd() *cobra.Command {
 	c := &cobra.Command{Use: "export FILE", Short: "write the numbers to a database that BitBake's server reads", Args: cobra.ExactArgs(1),
 		Example: "  slipway prserv export for-bitbake.sqlite3 --file prserv.sqlite3",
 		RunE: func(c *cobra.Command, args []string) error {
-			return withPR(c, file, func(ctx context.Context, d *prdb.DB) error {
+			return withPR(c, file, func(ctx context.Context, d prTables) error {
 				n, err := d.Export(ctx, args[0])
 				if err != nil {
 					return err
@@ -288,7 +295,7 @@ func (a *app) prservBumpCmd() *cobra.Command {
 	c := &cobra.Command{Use: "bump RECIPE", Short: "raise the numbers of a recipe: its next build gets higher ones", Args: cobra.ExactArgs(1),
 		Example: "  slipway prserv bump busybox --file prserv.sqlite3",
 		RunE: func(c *cobra.Command, args []string) error {
-			return withPR(c, file, func(ctx context.Context, d *prdb.DB) error {
+			return withPR(c, file, func(ctx context.Context, d prTables) error {
 				rows, err := d.Bump(ctx, args[0])
 				if err != nil {
 					return err
@@ -309,7 +316,7 @@ func (a *app) prservStatsCmd() *cobra.Command {
 	c := &cobra.Command{Use: "stats", Short: "say how many numbers a database holds", Args: cobra.NoArgs,
 		Example: "  slipway prserv stats --file prserv.sqlite3",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withPR(c, file, func(ctx context.Context, d *prdb.DB) error {
+			return withPR(c, file, func(ctx context.Context, d prTables) error {
 				rows, err := d.Rows(ctx, "", "", "", true)
 				if err != nil {
 					return err

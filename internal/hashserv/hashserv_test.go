@@ -16,15 +16,59 @@ import (
 	"slipway/internal/asyncrpc"
 	"slipway/internal/errs"
 	"slipway/internal/hashserv/hashdb"
+	"slipway/internal/hashserv/hashpg"
+	"slipway/internal/postgres/postgrestest"
 )
 
 func h(n int) string { return fmt.Sprintf("%064x", n) }
+
+// backend is a kind of database. What a server does, it does over each.
+type backend struct {
+	name  string
+	place func(*testing.T) string // a new, empty database
+	open  func(t *testing.T, place string, readOnly bool) Database
+}
+
+var sqlite = backend{"sqlite", func(t *testing.T) string { return filepath.Join(t.TempDir(), "h.db") }, func(t *testing.T, place string, readOnly bool) Database {
+	d, err := hashdb.Open(place, hashdb.Options{ReadOnly: readOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}}
+
+func postgres(name string, o hashpg.Options) backend {
+	return backend{name, func(t *testing.T) string { return postgrestest.Schema(t) }, func(t *testing.T, place string, readOnly bool) Database {
+		o.ReadOnly = readOnly
+		d, err := hashpg.Open(t.Context(), place, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d
+	}}
+}
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+func overAll(t *testing.T, test func(*testing.T, backend)) {
+	t.Parallel()
+	for _, b := range []backend{sqlite, postgres("postgresql", hashpg.Options{}), postgres("postgresql without an index", hashpg.Options{IndexBytes: -1})} {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, b)
+		})
+	}
+}
+
+func (b backend) new(t *testing.T) Database { return b.open(t, b.place(t), false) }
 
 // start serves o on TCP, with a database of its own when o has none.
 func start(t *testing.T, o Options) (*Server, string) {
 	t.Helper()
 	if o.DB == nil {
-		o.DB = openDB(t, filepath.Join(t.TempDir(), "h.db"))
+		o.DB = sqlite.new(t)
 	}
 	s, err := New(t.Context(), o)
 	if err != nil {
@@ -39,16 +83,6 @@ func start(t *testing.T, o Options) (*Server, string) {
 	go func() { done <- s.Serve(ctx, l) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return s, l.Address()
-}
-
-func openDB(t *testing.T, path string) *hashdb.DB {
-	t.Helper()
-	d, err := hashdb.Open(path, hashdb.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
 }
 
 func dial(t *testing.T, addr string) *asyncrpc.Client {
@@ -108,9 +142,10 @@ func equiv(task, uni int) string {
 
 // TestConformance is a conversation with every command; each message and what
 // must come back. CREATED and TOKEN stand for what changes.
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	_, addr := start(t, Options{AdminUser: "admin", AdminPassword: "secret"})
+func TestConformance(t *testing.T) { overAll(t, testConformance) }
+
+func testConformance(t *testing.T, b backend) {
+	_, addr := start(t, Options{DB: b.new(t), AdminUser: "admin", AdminPassword: "secret"})
 	full := fmt.Sprintf(`{"PN":"zlib","PR":"r0","PV":"1.3","created":"CREATED","gc_mark":"","id":ID,"method":"m","outhash":%q,"outhash_siginfo":"sig","owner":null,"task":"do_package","taskhash":%q,"unihash":%q}`, h(102), h(3), h(3))
 	short := strings.Replace(strings.Replace(full, `"gc_mark":"",`, "", 1), fmt.Sprintf(`,"unihash":%q`, h(3)), "", 1)
 	for i, tt := range []struct{ send, want string }{
@@ -174,9 +209,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func TestUsers(t *testing.T) {
-	t.Parallel()
-	_, addr := start(t, Options{AdminUser: "admin", AdminPassword: "secret", AnonPerms: []string{permNone}})
+func TestUsers(t *testing.T) { overAll(t, testUsers) }
+
+func testUsers(t *testing.T, b backend) {
+	_, addr := start(t, Options{DB: b.new(t), AdminUser: "admin", AdminPassword: "secret", AnonPerms: []string{permNone}})
 	if got := ask(t, dial(t, addr), `{"get": {"method": "m", "taskhash": "x"}}`); got != "no: Anonymous user is not allowed to access permissions(s) @read" {
 		t.Error(got)
 	}
@@ -238,9 +274,10 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-func TestStreams(t *testing.T) {
-	t.Parallel()
-	_, addr := start(t, Options{})
+func TestStreams(t *testing.T) { overAll(t, testStreams) }
+
+func testStreams(t *testing.T, b backend) {
+	_, addr := start(t, Options{DB: b.new(t)})
 	c := dial(t, addr)
 	ask(t, c, report(1, 101, 1))
 	ask(t, c, report(2, 101, 2))
@@ -271,16 +308,12 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-func TestReadOnlyServer(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "h.db")
-	_, rw := start(t, Options{DB: openDB(t, path)})
-	d, err := hashdb.Open(path, hashdb.Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	_, ro := start(t, Options{DB: d, ReadOnly: true})
+func TestReadOnlyServer(t *testing.T) { overAll(t, testReadOnlyServer) }
+
+func testReadOnlyServer(t *testing.T, b backend) {
+	place := b.place(t)
+	_, rw := start(t, Options{DB: b.open(t, place, false)})
+	_, ro := start(t, Options{DB: b.open(t, place, true), ReadOnly: true})
 	ask(t, dial(t, rw), report(1, 101, 1))
 	for _, tt := range []struct{ send, want string }{
 		{`{"get": {"method": "m", "taskhash": "` + h(1) + `"}}`, equiv(1, 1)},
@@ -297,11 +330,12 @@ func TestReadOnlyServer(t *testing.T) {
 	}
 }
 
-func TestUpstream(t *testing.T) {
-	t.Parallel()
-	upDB := openDB(t, filepath.Join(t.TempDir(), "up.db"))
+func TestUpstream(t *testing.T) { overAll(t, testUpstream) }
+
+func testUpstream(t *testing.T, b backend) {
+	upDB := b.new(t)
 	_, up := start(t, Options{DB: upDB})
-	s, down := start(t, Options{Upstream: up})
+	s, down := start(t, Options{DB: b.new(t), Upstream: up})
 	ask(t, dial(t, up), report(1, 101, 1))
 	ask(t, dial(t, up), report(5, 105, 5))
 	c := dial(t, down)
@@ -379,10 +413,11 @@ func TestDeadUpstream(t *testing.T) {
 }
 
 // An upstream of today may give what is no unihash; BitBake's clients refuse it.
-func TestUpstreamWithOddUnihashes(t *testing.T) {
-	t.Parallel()
-	_, up := start(t, Options{AnyUnihash: true})
-	_, down := start(t, Options{Upstream: up})
+func TestUpstreamWithOddUnihashes(t *testing.T) { overAll(t, testUpstreamWithOddUnihashes) }
+
+func testUpstreamWithOddUnihashes(t *testing.T, b backend) {
+	_, up := start(t, Options{DB: b.new(t), AnyUnihash: true})
+	_, down := start(t, Options{DB: b.new(t), Upstream: up})
 	ask(t, dial(t, up), `{"report": {"method": "m", "taskhash": "t", "outhash": "o", "unihash": "odd"}}`)
 	c := dial(t, down)
 	if d := cmp.Diff([]string{""}, lines(t, c, "get-stream", "m t")); d != "" {
@@ -396,13 +431,14 @@ func TestUpstreamWithOddUnihashes(t *testing.T) {
 	}
 }
 
-func TestHugeReport(t *testing.T) {
-	t.Parallel()
-	_, addr := start(t, Options{})
+func TestHugeReport(t *testing.T) { overAll(t, testHugeReport) }
+
+func testHugeReport(t *testing.T, b backend) {
+	_, addr := start(t, Options{DB: b.new(t)})
 	c := dial(t, addr)
 	sig := strings.Repeat("line with blanks   \n", 50_000) // a megabyte, cut behind a blank more than once
-	b, _ := json.Marshal(map[string]any{"report": map[string]string{"method": "m", "taskhash": h(1), "outhash": h(2), "unihash": h(3), "outhash_siginfo": sig}})
-	if got := ask(t, c, string(b)); got != equiv(1, 3) {
+	raw, _ := json.Marshal(map[string]any{"report": map[string]string{"method": "m", "taskhash": h(1), "outhash": h(2), "unihash": h(3), "outhash_siginfo": sig}})
+	if got := ask(t, c, string(raw)); got != equiv(1, 3) {
 		t.Fatal(got)
 	}
 	var row struct {

@@ -6,20 +6,50 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"slipway/internal/asyncrpc"
+	"slipway/internal/postgres"
+	"slipway/internal/postgres/postgrestest"
 	"slipway/internal/prserv/prdb"
+	"slipway/internal/prserv/prpg"
 )
 
-func start(t *testing.T, path string, o Options) (*Server, string, context.CancelFunc) {
-	t.Helper()
-	if path == "" {
-		path = filepath.Join(t.TempDir(), "pr.sqlite3")
+// backends are the kinds of databases; what a server does, it does over each.
+var backends = map[string]func(*testing.T) string{
+	"sqlite":     func(t *testing.T) string { return filepath.Join(t.TempDir(), "pr.sqlite3") },
+	"postgresql": func(t *testing.T) string { return postgrestest.Schema(t) },
+}
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+func overAll(t *testing.T, test func(t *testing.T, place func(*testing.T) string)) {
+	t.Parallel()
+	for name, place := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, place)
+		})
 	}
-	d, err := prdb.Open(path, o.ReadOnly)
+}
+
+type database interface {
+	Database
+	Close() error
+}
+
+func start(t *testing.T, place string, o Options) (*Server, string, context.CancelFunc) {
+	t.Helper()
+	var d database
+	var err error
+	if postgres.IsURL(place) {
+		d, err = prpg.Open(t.Context(), place, prpg.Options{ReadOnly: o.ReadOnly})
+	} else {
+		d, err = prdb.Open(place, o.ReadOnly)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +102,10 @@ func get(t *testing.T, addr, version, checksum string, history bool) string {
 	return *a.Value
 }
 
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	_, addr, _ := start(t, "", Options{})
+func TestConformance(t *testing.T) { overAll(t, testConformance) }
+
+func testConformance(t *testing.T, place func(*testing.T) string) {
+	_, addr, _ := start(t, place(t), Options{})
 	v := func(checksum string) m {
 		return m{"version": "v", "pkgarch": "p", "checksum": checksum, "history": false}
 	}
@@ -115,9 +146,10 @@ func TestConformance(t *testing.T) {
 }
 
 // From 10 on BitBake's server compares values as text, and gives old numbers again.
-func TestNumbersOnlyRise(t *testing.T) {
-	t.Parallel()
-	_, addr, _ := start(t, "", Options{})
+func TestNumbersOnlyRise(t *testing.T) { overAll(t, testNumbersOnlyRise) }
+
+func testNumbersOnlyRise(t *testing.T, place func(*testing.T) string) {
+	_, addr, _ := start(t, place(t), Options{})
 	for i := range 11 {
 		if got := get(t, addr, "v", fmt.Sprint("ck", i), false); got != fmt.Sprint(i) {
 			t.Fatal(i, got)
@@ -133,9 +165,10 @@ func TestNumbersOnlyRise(t *testing.T) {
 	}
 }
 
-func TestReadOnly(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "pr.sqlite3")
+func TestReadOnly(t *testing.T) { overAll(t, testReadOnly) }
+
+func testReadOnly(t *testing.T, place func(*testing.T) string) {
+	path := place(t)
 	_, addr, _ := start(t, path, Options{})
 	get(t, addr, "v", "a", false)
 	_, ro, _ := start(t, path, Options{ReadOnly: true})
@@ -155,10 +188,11 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-func TestUpstream(t *testing.T) {
-	t.Parallel()
-	_, up, stopUp := start(t, "", Options{})
-	_, down, _ := start(t, "", Options{Upstream: up, UpstreamDeadline: time.Second})
+func TestUpstream(t *testing.T) { overAll(t, testUpstream) }
+
+func testUpstream(t *testing.T, place func(*testing.T) string) {
+	_, up, stopUp := start(t, place(t), Options{})
+	_, down, _ := start(t, place(t), Options{Upstream: up, UpstreamDeadline: time.Second})
 	for _, ck := range []string{"a", "b", "c", "d"} {
 		get(t, up, "v", ck, false)
 	}
@@ -195,12 +229,13 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
-func TestManyClientsGetManyNumbers(t *testing.T) {
-	t.Parallel()
-	_, up, _ := start(t, "", Options{})
+func TestManyClientsGetManyNumbers(t *testing.T) { overAll(t, testManyClientsGetManyNumbers) }
+
+func testManyClientsGetManyNumbers(t *testing.T, place func(*testing.T) string) {
+	_, up, _ := start(t, place(t), Options{})
 	get(t, up, "v", "a", false)
 	for name, o := range map[string]Options{"alone": {}, "below an upstream": {Upstream: up}} {
-		_, addr, _ := start(t, "", o)
+		_, addr, _ := start(t, place(t), o)
 		var mu sync.Mutex
 		seen := map[string]string{}
 		var wg sync.WaitGroup
@@ -219,5 +254,46 @@ func TestManyClientsGetManyNumbers(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// Several processes on one database give each number once, whoever is asked.
+func TestProcessesShareADatabase(t *testing.T) {
+	t.Parallel()
+	place := postgrestest.Schema(t)
+	var addrs []string
+	for range 3 {
+		_, addr, _ := start(t, place, Options{})
+		addrs = append(addrs, addr)
+	}
+	var mu sync.Mutex
+	seen, given := map[string]string{}, map[string]string{}
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			for n := range 10 {
+				// Half of the outputs are asked for by two clients, of two processes.
+				ck := fmt.Sprint(i-i%2*(n%2), "-", n)
+				v := get(t, addrs[i%len(addrs)], "v", ck, false)
+				mu.Lock()
+				if who := seen[v]; who != "" && who != ck {
+					t.Errorf("%s was given to %s and %s", v, who, ck)
+				}
+				seen[v], given[ck] = ck, v
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	// All of them know all of it.
+	top := 0
+	for v := range seen {
+		n, _ := strconv.Atoi(v)
+		top = max(top, n)
+	}
+	for _, addr := range addrs {
+		if got := ask(t, addr, "max-package-pr", m{"version": "v", "pkgarch": "p"}); got != fmt.Sprintf(`{"value":"%d"}`, top) {
+			t.Errorf("the greatest is %s, want %d", got, top)
+		}
 	}
 }

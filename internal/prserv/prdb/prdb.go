@@ -103,24 +103,36 @@ func (k *Known) add(c *litefile.Conn, version, pkgarch, checksum string) error {
 		if !ok {
 			v = fmt.Sprint(r[1])
 		}
-		k.values = append(k.values, v)
-		k.Max = greatest(k.Max, v)
-		if r[0] == checksum {
-			k.Most = greatest(k.Most, v)
-			if k.Least == "" || Compare(v, k.Least) < 0 {
-				k.Least = v
-			}
-		}
+		k.Add(v, r[0] == checksum)
 		return nil
 	}); err != nil {
 		return err
 	}
 	r, err := c.Row(`SELECT value FROM burned WHERE version = ? AND pkgarch = ?`, version, pkgarch)
 	if err == nil && r != nil {
-		k.burned = greatest(k.burned, r[0].(string))
+		k.Burn(r[0].(string))
 	}
 	return err
 }
+
+// Add adds a value of the (version, pkgarch); own says that it is of the checksum.
+func (k *Known) Add(value string, own bool) {
+	k.values = append(k.values, value)
+	k.Max = greatest(k.Max, value)
+	if !own {
+		return
+	}
+	k.Most = greatest(k.Most, value)
+	if k.Least == "" || Compare(value, k.Least) < 0 {
+		k.Least = value
+	}
+}
+
+// Burn adds a value that was given once.
+func (k *Known) Burn(value string) { k.burned = greatest(k.burned, value) }
+
+// Top is the greatest value that there is, or that was ever given; "" for none.
+func (k *Known) Top() string { return greatest(k.Max, k.burned) }
 
 // look gives what is known, c being a connection to d's file.
 func (d *DB) look(ctx context.Context, c *litefile.Conn, version, pkgarch, checksum string) (k Known, err error) {
@@ -140,22 +152,23 @@ func (d *DB) read(ctx context.Context, version, pkgarch, checksum string) (k Kno
 	return k, err
 }
 
-// next is a number that was never given for that (version, pkgarch).
-func (k *Known) next() string {
-	top := greatest(k.Max, k.burned)
+// Next is a number that was never given for that (version, pkgarch).
+func (k *Known) Next() string {
+	top := k.Top()
 	if top == "" {
 		return "0"
 	}
 	return Increase(top)
 }
 
-// choose gives the number of the checksum, and whether it is a new row.
-func (k *Known) choose(history bool) (value string, fresh bool) {
+// Choose gives the number of the checksum, and whether it is a new row: with
+// history the first that it got, without one that is not below any other.
+func (k *Known) Choose(history bool) (value string, fresh bool) {
 	switch {
 	case history && k.Least != "":
 		return k.Least, false
 	case k.Most == "" || !history && Compare(k.Most, k.Max) < 0:
-		return k.next(), true
+		return k.Next(), true
 	}
 	return k.Most, false
 }
@@ -167,7 +180,7 @@ func (d *DB) Get(ctx context.Context, version, pkgarch, checksum string, history
 	if err != nil {
 		return "", err
 	}
-	value, fresh := k.choose(history)
+	value, fresh := k.Choose(history)
 	if !fresh || d.f.ReadOnly() {
 		return value, nil
 	}
@@ -176,7 +189,7 @@ func (d *DB) Get(ctx context.Context, version, pkgarch, checksum string, history
 		if err != nil {
 			return err
 		}
-		if value, fresh = k.choose(history); !fresh {
+		if value, fresh = k.Choose(history); !fresh {
 			return nil
 		}
 		if d.base != nil {
@@ -203,7 +216,7 @@ func (d *DB) burn(ctx context.Context, version, pkgarch, wanted string) (value s
 		}
 		value = wanted
 		if top := greatest(k.Max, k.burned); top != "" && Compare(value, top) <= 0 {
-			value = k.next()
+			value = k.Next()
 		}
 		return burned(tx, version, pkgarch, value)
 	})
@@ -224,16 +237,23 @@ func (d *DB) Reserve(ctx context.Context, version, pkgarch string, floor int) (n
 		if err != nil {
 			return err
 		}
-		whole, _, _ := strings.Cut(greatest(k.Max, k.burned), ".")
-		if top, err := strconv.Atoi(whole); err == nil {
-			floor = max(floor, top)
-		} else if whole != "" {
-			return errs.E(errs.Conflict, fmt.Sprintf("the PR database has the number %q for %s of %s, and none can follow it", whole, version, pkgarch))
+		if n, err = k.Above(floor, version, pkgarch); err != nil {
+			return err
 		}
-		n = floor + 1
 		return burned(tx, version, pkgarch, strconv.Itoa(n))
 	})
 	return n, err
+}
+
+// Above gives a whole number above floor and above all that were ever given.
+func (k *Known) Above(floor int, version, pkgarch string) (int, error) {
+	whole, _, _ := strings.Cut(k.Top(), ".")
+	if top, err := strconv.Atoi(whole); err == nil {
+		floor = max(floor, top)
+	} else if whole != "" {
+		return 0, errs.E(errs.Conflict, fmt.Sprintf("the PR database has the number %q for %s of %s, and none can follow it", whole, version, pkgarch))
+	}
+	return floor + 1, nil
 }
 
 // Find gives the number that an output has, "" for none: with history the
@@ -334,6 +354,13 @@ func (d *DB) Rows(ctx context.Context, version, pkgarch, checksum string, histor
 	if err := d.f.Read(ctx, add); err != nil {
 		return nil, err
 	}
+	return Select(rows, checksum, history), nil
+}
+
+// Select gives, of all rows of some versions, those of a checksum ("" for any), and
+// without history only those with the greatest number of their version and
+// architecture; in order.
+func Select(rows []Row, checksum string, history bool) []Row {
 	if !history {
 		top := map[[2]string]string{}
 		for _, r := range rows {
@@ -358,7 +385,7 @@ func (d *DB) Rows(ctx context.Context, version, pkgarch, checksum string, histor
 		}
 		return a.Checksum < b.Checksum
 	})
-	return rows, nil
+	return rows
 }
 
 func keep(rows []Row, ok func(Row) bool) []Row {
@@ -392,8 +419,8 @@ func (d *DB) PutIn(tx *litefile.Tx, rows []Row) error {
 	return nil
 }
 
-// bumpChecksum marks the rows that a bump makes: no output has it.
-const bumpChecksum = "slipway:bump"
+// BumpChecksum marks the rows that a bump makes: no output has it.
+const BumpChecksum = "slipway:bump"
 
 // Bump raises the numbers of a recipe: every version of it gets a higher one at
 // its next build, though its output stays the same. recipe is a name, or a whole
@@ -406,8 +433,8 @@ func (d *DB) Bump(ctx context.Context, recipe string) (made []Row, err error) {
 		made = nil
 		var rows []Row
 		if err := tx.Rows(`SELECT DISTINCT version, pkgarch FROM PRMAIN ORDER BY 1, 2`, nil, func(r []driver.Value) error {
-			if v := r[0].(string); isRecipe(v, recipe) {
-				rows = append(rows, Row{v, r[1].(string), bumpChecksum, ""})
+			if v := r[0].(string); IsRecipe(v, recipe) {
+				rows = append(rows, Row{v, r[1].(string), BumpChecksum, ""})
 			}
 			return nil
 		}); err != nil {
@@ -418,7 +445,7 @@ func (d *DB) Bump(ctx context.Context, recipe string) (made []Row, err error) {
 			if err != nil {
 				return err
 			}
-			r.Value = k.next()
+			r.Value = k.Next()
 			if err := store(tx, r); err != nil {
 				return err
 			}
@@ -427,14 +454,19 @@ func (d *DB) Bump(ctx context.Context, recipe string) (made []Row, err error) {
 		return nil
 	})
 	if err == nil && made == nil {
-		err = errs.E(errs.NotFound, "recipe "+recipe+" in the PR database", errs.Hint("give PN, or the whole version as in the export"))
+		err = NoRecipe(recipe)
 	}
 	return made, err
 }
 
-// isRecipe reports whether a version, PN-EPV-PR, is of that recipe: what follows
+// NoRecipe is the answer to a bump of what is not there.
+func NoRecipe(recipe string) error {
+	return errs.E(errs.NotFound, "recipe "+recipe+" in the PR database", errs.Hint("give PN, or the whole version as in the export"))
+}
+
+// IsRecipe reports whether a version, PN-EPV-PR, is of that recipe: what follows
 // the name must look like a version, because names have dashes too.
-func isRecipe(version, recipe string) bool {
+func IsRecipe(version, recipe string) bool {
 	if version == recipe {
 		return true
 	}

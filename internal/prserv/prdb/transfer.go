@@ -13,6 +13,11 @@ import (
 // Import adds the rows of a database file of BitBake's server, of any version, or
 // of ours, and says how many it read.
 func (d *DB) Import(ctx context.Context, path string) (n int64, err error) {
+	return Read(ctx, path, d.Put)
+}
+
+// Read gives the rows of a database file, of BitBake's server or of ours, to put.
+func Read(ctx context.Context, path string, put func(context.Context, ...Row) error) (n int64, err error) {
 	err = litefile.ReadSource(path, func(c *litefile.Conn) error {
 		found := false
 		for _, table := range []string{"PRMAIN", "PRMAIN_nohist", "PRMAIN_hist"} {
@@ -31,7 +36,7 @@ func (d *DB) Import(ctx context.Context, path string) (n int64, err error) {
 			}
 			for len(rows) > 0 {
 				k := min(len(rows), 1000)
-				if err := d.Put(ctx, rows[:k]...); err != nil {
+				if err := put(ctx, rows[:k]...); err != nil {
 					return err
 				}
 				rows = rows[k:]
@@ -48,12 +53,17 @@ func (d *DB) Import(ctx context.Context, path string) (n int64, err error) {
 
 // Export writes all rows to a new file that BitBake 2.10 and later reads.
 func (d *DB) Export(ctx context.Context, path string) (n int64, err error) {
-	if _, err := os.Stat(path); err == nil {
-		return 0, errs.E(errs.Conflict, "export to "+path+": the file exists", errs.Hint("give another name"))
-	}
 	rows, err := d.Rows(ctx, "", "", "", true)
 	if err != nil {
 		return 0, err
+	}
+	return WriteBitBake(ctx, path, rows)
+}
+
+// WriteBitBake writes rows to a new file that BitBake 2.10 and later reads.
+func WriteBitBake(ctx context.Context, path string, rows []Row) (n int64, err error) {
+	if _, err := os.Stat(path); err == nil {
+		return 0, errs.E(errs.Conflict, "export to "+path+": the file exists", errs.Hint("give another name"))
 	}
 	temp := path + ".part"
 	os.Remove(temp)
