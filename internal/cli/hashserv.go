@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/internal/asyncrpc"
+	"slipway/internal/config"
 	"slipway/internal/errs"
 	"slipway/internal/hashserv"
 )
@@ -138,6 +140,9 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 		if err := asyncrpc.ServeMetrics(ctx, f.metrics, s.Metrics); err != nil {
 			return err
 		}
+	}
+	if host := strings.TrimPrefix(f.bind, "ws://"); !f.o.ReadOnly && !strings.HasPrefix(f.bind, "unix://") && !config.PrivateAddress(host) && (slices.Contains(f.o.AnonPerms, "@report") || slices.Contains(f.o.AnonPerms, "@db-admin")) {
+		f.o.Log.Warn("whoever reaches this server may write, and remove, without a login: if that is everybody, serve with --read-only or --anon-perms @read", "address", l.Address())
 	}
 	f.o.Log.Info("serving", "address", l.Address(), "database", db.Name(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly)
 	return s.Serve(ctx, l)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/internal/asyncrpc"
+	"slipway/internal/config"
 	"slipway/internal/errs"
 	"slipway/internal/prserv"
 )
@@ -63,10 +64,11 @@ Never make a PR server public: whoever reaches it can take numbers.`,
 	fl.StringVar(&f.level, "loglevel", "INFO", "ERROR, WARNING, INFO or DEBUG")
 	fl.BoolVar(&f.start, "start", false, "start in the background")
 	fl.BoolVar(&f.stop, "stop", false, "stop the one in the background")
-	fl.StringVar(&f.host, "host", "0.0.0.0", "address to listen on")
+	fl.StringVar(&f.host, "host", "127.0.0.1", "address to listen on: of this machine or a private network")
 	fl.IntVar(&f.port, "port", 8585, "port to listen on")
 	fl.BoolVarP(&f.o.ReadOnly, "read-only", "r", false, "keep no new numbers")
 	fl.StringVarP(&f.o.Upstream, "upstream", "u", env("PRSERV_UPSTREAM", ""), "PR server to give numbers below, HOST:PORT ($PRSERV_UPSTREAM)")
+	fl.IntVar(&f.o.Offset, "offset", 0, "first number of each package: above those of an official server, for releases without PRSERV_UPSTREAM")
 	fl.StringVar(&f.metric, "metrics", "", "address for Prometheus (GET /metrics)")
 	return c
 }
@@ -103,6 +105,9 @@ func (a *app) prservServe(ctx context.Context, f prservFlags) (err error) {
 		if err := asyncrpc.ServeMetrics(ctx, f.metric, s.Metrics); err != nil {
 			return err
 		}
+	}
+	if host := net.JoinHostPort(f.host, strconv.Itoa(f.port)); !config.PrivateAddress(host) {
+		f.o.Log.Warn("a PR server must never be public: whoever reaches it takes numbers, and imports some", "address", l.Address())
 	}
 	f.o.Log.Info("serving", "address", l.Address(), "database", db.Name(), "upstream", f.o.Upstream, "read_only", f.o.ReadOnly, "pid", os.Getpid())
 	if fd, err := strconv.Atoi(os.Getenv(readyEnv)); err == nil {
@@ -177,7 +182,7 @@ func (a *app) prservStart(ctx context.Context, f prservFlags) error {
 			return err
 		}
 	}
-	args := []string{self, "prserv", "serve", "--file", file, "--host", f.host, "--port", strconv.Itoa(f.port), "--loglevel", f.level, "--metrics", f.metric, "--upstream", f.o.Upstream}
+	args := []string{self, "prserv", "serve", "--file", file, "--host", f.host, "--port", strconv.Itoa(f.port), "--loglevel", f.level, "--metrics", f.metric, "--upstream", f.o.Upstream, "--offset", strconv.Itoa(f.o.Offset)}
 	if f.o.ReadOnly {
 		args = append(args, "--read-only")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/internal/asyncrpc"
+	"slipway/internal/config"
 	"slipway/internal/cycle"
 	"slipway/internal/errs"
 	"slipway/internal/hashserv"
@@ -32,8 +33,8 @@ docs/hashserv.md and docs/prserv.md.`,
 		}}
 	fl := c.Flags()
 	fl.StringVar(&f.listen, "listen", "", "address and port (default: settings.yaml, 127.0.0.1:8080)")
-	fl.StringVar(&f.hash, "hashserv", "", "address for hash equivalence: HOST:PORT, unix://PATH, ws://HOST:PORT")
-	fl.StringVar(&f.pr, "prserv", "", "address for PR numbers: HOST:PORT")
+	fl.StringVar(&f.hash, "hashserv", "", "address for hash equivalence: HOST:PORT, unix://PATH, ws://HOST:PORT (default: settings.yaml, none)")
+	fl.StringVar(&f.pr, "prserv", "", "address for PR numbers, HOST:PORT of a private network (default: settings.yaml, none)")
 	fl.StringVar(&f.metrics, "metrics", "", "address for Prometheus (GET /metrics), of --hashserv and --prserv")
 	return c
 }
@@ -44,6 +45,14 @@ func (a *app) serve(ctx context.Context, w *cycle.Workspace, f serveFlags) (err 
 	log, err := a.logger("WARNING")
 	if err != nil {
 		return err
+	}
+	if f.hash == "" {
+		f.hash = w.Settings.Serve.Hashserv
+	}
+	if f.pr == "" {
+		f.pr = w.Settings.Serve.Prserv
+	} else if !config.PrivateAddress(f.pr) {
+		return errs.E(errs.Refused, fmt.Sprintf("a PR server at %q may be reached by everybody", f.pr), errs.Hint("PR servers are never public: give an address of this machine or of a private network, as 127.0.0.1:8585"))
 	}
 	done := make(chan error, 3)
 	running := 0

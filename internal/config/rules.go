@@ -51,6 +51,7 @@ var rules = map[string]rule{
 	"cve":      pattern("a CVE id", `^CVE-[0-9]{4}-[0-9]{4,19}$`, "CVE, year and number: CVE-2026-12345"),
 	"title":    pattern("a line of text", `^\S(.{0,198}\S)?$`, "one line of at most 200 characters"),
 	"link":     pattern("an address", `^https?://[^\s"<>]+$`, "http or https: https://www.cve.org/CVERecord?id=CVE-2026-12345"),
+	"hashserv": pattern("an address for BitBake", `^(unix://\S+|(ws://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5})$`, "host:port, unix://PATH or ws://host:port"),
 	"listen":   pattern("an address to listen on", `^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}$`, "host:port: 127.0.0.1:8080"),
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -36,7 +37,9 @@ type Build struct {
 
 // Serve says where slipway serve listens.
 type Serve struct {
-	Listen string `json:"listen" jsonschema:"default=127.0.0.1:8080" rule:"listen"`
+	Listen   string `json:"listen" jsonschema:"default=127.0.0.1:8080" rule:"listen"`
+	Hashserv string `json:"hashserv,omitempty" rule:"hashserv" jsonschema_description:"Address for BitBake's hash equivalence, read-only: it may be public. Without it none is served."`
+	Prserv   string `json:"prserv,omitempty" rule:"listen" jsonschema_description:"Address for BitBake's PR numbers, read-only; of this machine or a private network: it is never public. Without it none is served."`
 }
 
 // ObjectStorage is an S3-compatible store. Its credentials are never in this file:
@@ -119,11 +122,30 @@ func (s *Settings) check(getenv func(string) string) {
 	if a, b := s.PublicationDir(), s.StoreDir(); !isS3(s.Store) && s.Publication != "" && s.Store != "" && (within(a, b) || within(b, a)) {
 		s.doc.at("store", "store and publication lie in each other", "what is in the publication, clients read: name two folders side by side")
 	}
-	if i := strings.LastIndexByte(s.Serve.Listen, ':'); i >= 0 {
-		if port, err := strconv.Atoi(s.Serve.Listen[i+1:]); err != nil || port > 65535 {
-			s.doc.at("serve.listen", fmt.Sprintf("%q is not %s", s.Serve.Listen, rules["listen"].what), "a port is from 0 to 65535; 0 takes a free one")
+	for _, a := range []struct{ key, value, rule string }{{"serve.listen", s.Serve.Listen, "listen"}, {"serve.hashserv", s.Serve.Hashserv, "hashserv"}, {"serve.prserv", s.Serve.Prserv, "listen"}} {
+		i := strings.LastIndexByte(a.value, ':')
+		if i < 0 || strings.HasPrefix(a.value, "unix://") {
+			continue
+		}
+		if port, err := strconv.Atoi(a.value[i+1:]); err == nil && port > 65535 || err != nil && a.key == "serve.listen" {
+			s.doc.at(a.key, fmt.Sprintf("%q is not %s", a.value, rules[a.rule].what), "a port is from 0 to 65535; 0 takes a free one")
 		}
 	}
+	if a := s.Serve.Prserv; a != "" && !PrivateAddress(a) {
+		s.doc.at("serve.prserv", fmt.Sprintf("a PR server at %q may be reached by everybody", short(a)), "PR servers are never public: give an address of this machine or of a private network, as 127.0.0.1:8585; builds of others need serve.hashserv and the feeds alone")
+	}
+}
+
+// PrivateAddress reports whether host:port is of this machine or of a private
+// network (RFC 1918, RFC 4193, link-local), by its number: not a name, and not all
+// addresses of the machine.
+func PrivateAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast())
 }
 
 // within reports whether a is b or lies in it.

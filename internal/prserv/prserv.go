@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"slipway/internal/asyncrpc"
@@ -47,8 +48,11 @@ type Options struct {
 	ReadOnly         bool
 	Upstream         string        // HOST:PORT of another PR server, "" for none
 	UpstreamDeadline time.Duration // for its answers: 5 s
-	Log              *slog.Logger  // nil: silent
-	Limits           asyncrpc.Limits
+	// Offset is the first number of a package, 0 for BitBake's 0: numbers of a server
+	// of one's own that stay above those of an official one.
+	Offset int
+	Log    *slog.Logger // nil: silent
+	Limits asyncrpc.Limits
 }
 
 // Server answers clients from a database.
@@ -64,6 +68,12 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{Options: o}
+	switch {
+	case o.Offset < 0 || o.Offset > maxOffset:
+		return nil, errs.E(errs.Invalid, fmt.Sprintf("offset %d", o.Offset), errs.Hintf("0 to %d", maxOffset))
+	case o.Offset > 0 && o.Upstream != "":
+		return nil, errs.E(errs.Invalid, "an offset and an upstream: numbers below the upstream's need none", errs.Hint("leave out --offset; it is for releases that do not know PRSERV_UPSTREAM"))
+	}
 	if o.Upstream != "" {
 		if a, err := asyncrpc.ParseAddress(o.Upstream); err != nil || a.Kind != "tcp" {
 			return nil, errs.E(errs.Invalid, fmt.Sprintf("upstream %q", o.Upstream), errs.Hint("HOST:PORT of a PR server"))
@@ -180,7 +190,9 @@ func (r *request) answer(value string) any { return map[string]any{"value": r.ty
 func (x session) getPR(ctx context.Context, r request) (any, error) {
 	var value string
 	var err error
-	if x.s.up == nil {
+	if x.s.Offset > 0 {
+		value, err = x.s.above(ctx, *r.Version, *r.Pkgarch, *r.Checksum, r.history())
+	} else if x.s.up == nil {
 		value, err = x.s.DB.Get(ctx, *r.Version, *r.Pkgarch, *r.Checksum, r.history())
 	} else {
 		value, err = x.s.below(ctx, *r.Version, *r.Pkgarch, *r.Checksum, r.history())
@@ -275,6 +287,32 @@ func (s *Server) ask(ctx context.Context, command string, r map[string]any) (str
 		return v, err
 	}
 	return fmt.Sprint(a.Value), err
+}
+
+// maxOffset leaves room for numbers that BitBake 2.0 takes for integers, and rpm
+// and dpkg compare.
+const maxOffset = 1_000_000_000
+
+// above gives a number when there is an offset: what is known keeps its number,
+// also one below the offset, which was imported from the official server; a new
+// one is the offset at least.
+func (s *Server) above(ctx context.Context, version, pkgarch, checksum string, history bool) (string, error) {
+	value, err := s.DB.Find(ctx, version, pkgarch, checksum, history)
+	if err != nil || value != "" && history {
+		return value, err
+	}
+	if value != "" {
+		if top, err := s.DB.Max(ctx, version, pkgarch); err != nil || top == value {
+			return value, err
+		}
+	}
+	return s.DB.Decide(ctx, version, pkgarch, checksum, func(k prdb.Known) string {
+		value, fresh := k.Choose(history)
+		if first := strconv.Itoa(s.Offset); fresh && prdb.Compare(value, first) < 0 {
+			return first
+		}
+		return value
+	})
 }
 
 // below gives a number when there is an upstream: its numbers for what it knows,
