@@ -297,3 +297,36 @@ func TestProcessesShareADatabase(t *testing.T) {
 		}
 	}
 }
+
+// An offset: new numbers are above the official ones, which are imported; known
+// outputs keep theirs until there is one of one's own.
+func TestOffset(t *testing.T) { overAll(t, testOffset) }
+
+func testOffset(t *testing.T, place func(*testing.T) string) {
+	_, addr, _ := start(t, place(t), Options{Offset: 1000})
+	ask(t, addr, "import-one", m{"version": "v", "pkgarch": "p", "checksum": "official", "value": "7"})
+	for i, tt := range []struct {
+		version, checksum string
+		history           bool
+		want              string
+	}{
+		{"v", "official", false, "7"},
+		{"v", "mine", false, "1000"},
+		{"v", "mine2", false, "1001"},
+		{"v", "mine", false, "1002"}, // never back
+		{"v", "official", false, "1003"},
+		{"v", "official", true, "7"},
+		{"w", "mine", true, "1000"},
+		{"w", "mine2", true, "1001"},
+		{"w", "mine", true, "1000"},
+	} {
+		if got := get(t, addr, tt.version, tt.checksum, tt.history); got != tt.want {
+			t.Errorf("%d: %s, want %s", i, got, tt.want)
+		}
+	}
+	for _, o := range []Options{{Offset: -1}, {Offset: 2_000_000_000}, {Offset: 1, Upstream: "127.0.0.1:1"}} {
+		if _, err := New(o); err == nil {
+			t.Errorf("offset %d, upstream %q", o.Offset, o.Upstream)
+		}
+	}
+}

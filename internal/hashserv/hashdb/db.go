@@ -360,8 +360,10 @@ func (d *DB) AppendUnihash(ctx context.Context, dst, method, task []byte) ([]byt
 			return append(dst, u...), true, nil
 		}
 	}
-	if d.filled.Load() {
-		return dst, false, nil
+	if whole := d.whole(); whole != nil {
+		// It may have become whole since the first look.
+		u, ok := whole.getText(m, string(task))
+		return append(dst, u...), ok, nil
 	}
 	uni, ok := d.recent.Load().unihash(m, string(task))
 	if ok {
@@ -372,6 +374,15 @@ func (d *DB) AppendUnihash(ctx context.Context, dst, method, task []byte) ([]byt
 		return err
 	})
 	return append(dst, uni...), ok, err
+}
+
+// whole gives the index if it holds all rows: what it does not say then, nobody
+// does. A look that was made before does not count: the row may have come since.
+func (d *DB) whole() *index {
+	if x := d.idx.Load(); d.filled.Load() && d.idx.Load() == x {
+		return x
+	}
+	return nil
 }
 
 func unihashOf(c *litefile.Conn, method uint32, task string) (string, bool, error) {
@@ -395,8 +406,8 @@ func (d *DB) Exists(ctx context.Context, uni []byte) (bool, error) {
 	} else if x.existsText(string(uni)) {
 		return true, nil
 	}
-	if d.filled.Load() {
-		return false, nil
+	if whole := d.whole(); whole != nil {
+		return whole.existsText(string(uni)), nil
 	}
 	if d.recent.Load().exists(string(uni)) {
 		return true, nil

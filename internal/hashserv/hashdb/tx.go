@@ -231,8 +231,9 @@ func (p *pending) unihash(method uint32, task string) (string, bool, error) {
 	if u, ok := p.d.idx.Load().getText(method, task); ok {
 		return u, true, nil
 	}
-	if p.d.filled.Load() {
-		return "", false, nil
+	if whole := p.d.whole(); whole != nil {
+		u, ok := whole.getText(method, task) // it may have become whole since the first look
+		return u, ok, nil
 	}
 	if u, ok := p.d.recent.Load().unihash(method, task); ok {
 		return u, true, nil
