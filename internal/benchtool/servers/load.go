@@ -24,8 +24,9 @@ type result struct {
 // load sends requests until the context ends, and counts them; took is given the
 // time of each round trip.
 type load struct {
-	name string
-	do   func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error)
+	name   string
+	finish string // a message that has the server finish what it does behind; it counts
+	do     func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error)
 }
 
 // generator gives hashes: known ones at random, new ones once.
@@ -67,19 +68,19 @@ func newBatches(rows int) *batches {
 }
 
 var loads = []load{
-	{"get, one at a time", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+	{"get, one at a time", "", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
 		return each(ctx, c, took, func(b []byte) []byte {
 			b = append(b, `{"get": {"method": "`+method+`", "taskhash": "`...)
 			return append(appendHash(b, g.known()), "\", \"all\": false}}\n"...)
 		})
 	}},
-	{"get, pipelined", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+	{"get, pipelined", "", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
 		return streams(ctx, c, took, "get-stream", func() []byte { return g.batches.get[g.random(len(g.batches.get))] }, 65)
 	}},
-	{"exists, pipelined", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+	{"exists, pipelined", "", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
 		return streams(ctx, c, took, "exists-stream", func() []byte { return g.batches.exists[g.random(len(g.batches.exists))] }, len("true\n"))
 	}},
-	{"report", func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
+	{"report", `{"get-db-usage": {}}`, func(ctx context.Context, c *client, g *generator, took func(time.Duration)) (int, error) {
 		return each(ctx, c, took, func(b []byte) []byte {
 			n := int(g.fresh.Add(1))
 			out := n
@@ -202,10 +203,16 @@ func measure(ctx context.Context, c config, l load, s *server, conns int, fresh 
 		})
 	}
 	wg.Wait()
-	used, wall := cpuTime(s.pid)-cpu, time.Since(start)
+	wall := time.Since(start)
 	if failed != nil {
 		return result{}, failed
 	}
+	if l.finish != "" {
+		if _, err := clients[0].ask([]byte(l.finish + "\n")); err != nil {
+			return result{}, err
+		}
+	}
+	used := cpuTime(s.pid) - cpu
 	slices.Sort(times)
 	p99 := times[len(times)*99/100]
 	return result{float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond)}, nil
@@ -234,12 +241,18 @@ func rss(pid int) float64 {
 	return float64(n-shared) * 4096 / 1e6
 }
 
-// appendHash appends the n-th hash of 64 hex digits.
-func appendHash(b []byte, n int) []byte {
-	var raw [32]byte
-	binary.BigEndian.PutUint64(raw[:], uint64(n)*0x9e3779b97f4a7c15)
-	binary.BigEndian.PutUint64(raw[24:], uint64(n))
-	return hex.AppendEncode(b, raw[:])
+// prefix is how the n-th hash begins: numbers that follow each other are far apart.
+func prefix(n int) uint64 { return uint64(n) * 0x9e3779b97f4a7c15 }
+
+// raw is the n-th hash.
+func raw(n int) []byte {
+	var b [32]byte
+	binary.BigEndian.PutUint64(b[:], prefix(n))
+	binary.BigEndian.PutUint64(b[24:], uint64(n))
+	return b[:]
 }
+
+// appendHash appends it in 64 hex digits.
+func appendHash(b []byte, n int) []byte { return hex.AppendEncode(b, raw(n)) }
 
 func hash(n int) string { return string(appendHash(nil, n)) }

@@ -15,13 +15,10 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"slipway/internal/hashserv/hashdb"
 )
 
 type config struct {
@@ -149,63 +146,6 @@ func run(ctx context.Context, c config, out io.Writer) error {
 	}
 	for i, s := range sides {
 		fmt.Fprintf(out, "\nMemory of %s after all of it: %.0f MB.\n", s.name, results["memory"][i][0].perCPU)
-	}
-	return nil
-}
-
-const method = "oe.sstatesig.OEOuthashBasic"
-
-// prepare makes the databases, or copies those that an earlier run has left.
-func prepare(ctx context.Context, c config, ours, theirs string) error {
-	if c.cache == "" {
-		return makeRows(ctx, ours, theirs, c.rows, c.bitbake != "")
-	}
-	kept := func(name string) string { return filepath.Join(c.cache, fmt.Sprintf("%s-%d.db", name, c.rows)) }
-	if _, err := os.Stat(kept("ours")); err != nil {
-		if err := makeRows(ctx, kept("ours")+".part", kept("theirs"), c.rows, true); err != nil {
-			return err
-		}
-		if err := os.Rename(kept("ours")+".part", kept("ours")); err != nil {
-			return err
-		}
-	}
-	files := map[string]string{kept("ours"): ours}
-	if c.bitbake != "" {
-		files[kept("theirs")] = theirs
-	}
-	for from, to := range files {
-		if b, err := exec.CommandContext(ctx, "cp", "--reflink=auto", from, to).CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, b)
-		}
-	}
-	return nil
-}
-
-// makeRows makes the database: of four tasks three are the first with their
-// output, and the fourth is equal to one before it, as builds are.
-func makeRows(ctx context.Context, ours, theirs string, n int, both bool) error {
-	d, err := hashdb.Open(ours, hashdb.Options{IndexBytes: -1})
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	start := time.Unix(1_700_000_000, 0)
-	var rows []hashdb.Row
-	for i := range n {
-		uni, out := i, i
-		if i%4 == 3 {
-			uni, out = i-3, i-3
-		}
-		rows = append(rows, hashdb.Row{Method: method, Taskhash: hash(i), Outhash: hash(out + 1<<40), Unihash: hash(uni), Created: start.Add(time.Duration(i) * time.Millisecond)})
-		if len(rows) == 5000 || i == n-1 {
-			if err := d.Insert(ctx, rows...); err != nil {
-				return err
-			}
-			rows = rows[:0]
-		}
-	}
-	if both {
-		return d.Export(ctx, theirs)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package hashdb
 import (
 	"context"
 	"database/sql/driver"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -117,28 +118,104 @@ func (w Where) outhashWhere() (string, []any) {
 	return strings.Join(conds, " AND "), args
 }
 
-// chunkRows is how many rows one transaction of a collection changes: others wait
-// for so long.
+// chunkRows is how many rows one transaction of an import changes, and one of a
+// collection at first.
 const chunkRows = 500
 
-// eachChunk runs a query in one snapshot and gives its rows in chunks to fn, which
-// writes.
-func (d *DB) eachChunk(ctx context.Context, query string, args []any, fn func([][]driver.Value) error) error {
-	return d.f.Read(ctx, func(c *litefile.Conn) error {
-		var chunk [][]driver.Value
-		err := c.Rows(query, args, func(r []driver.Value) error {
-			if chunk = append(chunk, append([]driver.Value(nil), r...)); len(chunk) < chunkRows {
-				return nil
-			}
-			err := fn(chunk)
-			chunk = chunk[:0]
+// chunkTime is how long one transaction of a collection takes, more or less: others
+// wait for so long.
+const chunkTime = 4 * time.Millisecond
+
+// chunks walks through rows of a table, a chunk at a time, and lets others write
+// between two chunks. No reader is open meanwhile: the WAL can begin anew.
+type chunks struct {
+	d      *DB
+	query  string // up to WHERE; the columns of the key come first
+	alias  string // of the table
+	key    string // that follow the method
+	keys   int
+	cond   string
+	args   []any
+	narrow bool // few rows, found by an index
+}
+
+func (d *DB) unihashes(w Where, cond string, args []any) chunks {
+	return chunks{d, `SELECT u.method, u.task FROM unihash u`, `u`, `u.task`, 1, cond, args, w.narrow()}
+}
+
+func (d *DB) outhashes(w Where, cond string, args []any) chunks {
+	return chunks{d, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o LEFT JOIN extra e ON e.id = o.extra`, `o`, `o.out, o.created, o.task`, 3, cond, args,
+		w["taskhash"] != "" || w["outhash"] != ""}
+}
+
+func (x chunks) rows(ctx context.Context, query string, args []any) (rows [][]driver.Value, err error) {
+	err = x.d.f.Read(ctx, func(c *litefile.Conn) error {
+		return c.Rows(query, args, func(r []driver.Value) error { rows = append(rows, slices.Clone(r)); return nil })
+	})
+	return rows, err
+}
+
+// each gives each chunk to fn, in a transaction that others share, and adds up
+// what fn counts.
+func (x chunks) each(ctx context.Context, fn func(tx *litefile.Tx, rows [][]driver.Value) (int64, error)) (count int64, err error) {
+	size := chunkRows
+	write := func(rows [][]driver.Value) error {
+		n, took := int64(0), time.Duration(0)
+		err := x.d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
+			start := time.Now()
+			n, err = fn(tx, rows)
+			took = time.Since(start)
 			return err
 		})
-		if err == nil && len(chunk) > 0 {
-			err = fn(chunk)
+		switch {
+		case err != nil:
+			return err
+		case took > 2*chunkTime:
+			size = max(size/2, 50)
+		case took < chunkTime/2 && len(rows) == size:
+			size = min(size*3/2, 4000)
 		}
-		return err
-	})
+		count += n
+		return nil
+	}
+	if x.narrow {
+		rows, err := x.rows(ctx, x.query+` WHERE `+x.cond, x.args)
+		for err == nil && len(rows) > 0 {
+			n := min(size, len(rows))
+			err, rows = write(rows[:n]), rows[n:]
+		}
+		return count, err
+	}
+	methods, err := x.rows(ctx, `SELECT id FROM method ORDER BY id`, nil)
+	if err != nil {
+		return 0, err
+	}
+	query := x.query + ` WHERE ` + x.alias + `.method = ? AND (` + x.key + `) > (?` + strings.Repeat(`, ?`, x.keys-1) + `) AND ` + x.cond + ` ORDER BY ` + x.key + ` LIMIT ?`
+	for _, m := range methods {
+		args := []any{m[0]}
+		for range x.keys {
+			args = append(args, int64(-1)) // before all values
+		}
+		for {
+			asked := size
+			rows, err := x.rows(ctx, query, append(append(slices.Clone(args), x.args...), asked))
+			if err != nil {
+				return count, err
+			}
+			if len(rows) > 0 {
+				if err := write(rows); err != nil {
+					return count, err
+				}
+			}
+			if len(rows) < asked {
+				break
+			}
+			for i := range x.keys {
+				args[1+i] = rows[asked-1][1+i]
+			}
+		}
+	}
+	return count, nil
 }
 
 // Remove removes the rows that w means from both tables, and says how many.
@@ -147,38 +224,31 @@ func (d *DB) Remove(ctx context.Context, w Where) (count int64, err error) {
 		return 0, err
 	}
 	if cond, args := w.outhashWhere(); cond != "" {
-		err := d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o LEFT JOIN extra e ON e.id = o.extra WHERE `+cond, args, func(rows [][]driver.Value) error {
-			n, err := d.dropOutputs(ctx, rows, false)
-			count += n
-			return err
-		})
+		count, err = d.outhashes(w, cond, args).each(ctx, func(tx *litefile.Tx, rows [][]driver.Value) (int64, error) { return dropOutputs(tx, rows, false) })
 		if err != nil {
 			return count, err
 		}
 	}
 	if cond, args := w.unihashWhere(); cond != "" {
-		err := d.eachChunk(ctx, `SELECT u.method, u.task FROM unihash u WHERE `+cond, args, func(rows [][]driver.Value) error {
-			n := int64(0)
-			err := d.f.Write(ctx, func(tx *litefile.Tx) error {
-				p := d.pend(tx)
-				n = 0
-				for _, r := range rows {
-					gone, _, err := tx.Exec(`DELETE FROM unihash WHERE method = ? AND task = ?`, r[0], r[1])
-					if err != nil {
-						return err
-					}
-					if gone > 0 {
-						p.dropped(uint32(r[0].(int64)), text(r[1]))
-						n++
-					}
-				}
-				return nil
-			})
-			count += n
-			return err
+		n, err := d.unihashes(w, cond, args).each(ctx, func(tx *litefile.Tx, rows [][]driver.Value) (int64, error) {
+			return d.pend(tx).drop(rows, `DELETE FROM unihash WHERE method = ? AND task = ?`)
 		})
+		return count + n, err
+	}
+	return count, nil
+}
+
+// drop deletes rows given as method and task by a statement with these arguments
+// and more.
+func (p *pending) drop(rows [][]driver.Value, statement string, more ...any) (count int64, err error) {
+	for _, r := range rows {
+		gone, _, err := p.tx.Exec(statement, append([]any{r[0], r[1]}, more...)...)
 		if err != nil {
-			return count, err
+			return 0, err
+		}
+		if gone > 0 {
+			p.dropped(uint32(r[0].(int64)), text(r[1]))
+			count++
 		}
 	}
 	return count, nil
@@ -186,27 +256,23 @@ func (d *DB) Remove(ctx context.Context, w Where) (count int64, err error) {
 
 // dropOutputs deletes rows of outhash given as method, out, created, task, extra;
 // with unused only those that still have no unihash.
-func (d *DB) dropOutputs(ctx context.Context, rows [][]driver.Value, unused bool) (count int64, err error) {
+func dropOutputs(tx *litefile.Tx, rows [][]driver.Value, unused bool) (count int64, err error) {
 	cond := ``
 	if unused {
 		cond = ` AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = outhash.method AND u.task = outhash.task)`
 	}
-	err = d.f.Write(ctx, func(tx *litefile.Tx) error {
-		count = 0
-		for _, r := range rows {
-			n, _, err := tx.Exec(`DELETE FROM outhash WHERE method = ? AND out = ? AND created = ? AND task = ?`+cond, r[0], r[1], r[2], r[3])
-			if err != nil {
-				return err
-			}
-			if count += n; n > 0 && r[4] != nil {
-				if _, _, err := tx.Exec(`DELETE FROM extra WHERE id = ?`, r[4]); err != nil {
-					return err
-				}
+	for _, r := range rows {
+		n, _, err := tx.Exec(`DELETE FROM outhash WHERE method = ? AND out = ? AND created = ? AND task = ?`+cond, r[0], r[1], r[2], r[3])
+		if err != nil {
+			return 0, err
+		}
+		if count += n; n > 0 && r[4] != nil {
+			if _, _, err := tx.Exec(`DELETE FROM extra WHERE id = ?`, r[4]); err != nil {
+				return 0, err
 			}
 		}
-		return nil
-	})
-	return count, err
+	}
+	return count, nil
 }
 
 // CleanUnused removes the outputs of tasks that have no unihash, if they are
@@ -216,13 +282,8 @@ func (d *DB) CleanUnused(ctx context.Context, age time.Duration) (count int64, e
 		return 0, err
 	}
 	before := d.opts.Now().Add(-age).UnixMicro()
-	err = d.eachChunk(ctx, `SELECT o.method, o.out, o.created, o.task, o.extra FROM outhash o WHERE o.created < ?
-		AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = o.method AND u.task = o.task)`, []any{before}, func(rows [][]driver.Value) error {
-		n, err := d.dropOutputs(ctx, rows, true)
-		count += n
-		return err
-	})
-	return count, err
+	return d.outhashes(nil, `o.created < ? AND NOT EXISTS (SELECT 1 FROM unihash u WHERE u.method = o.method AND u.task = o.task)`, []any{before}).
+		each(ctx, func(tx *litefile.Tx, rows [][]driver.Value) (int64, error) { return dropOutputs(tx, rows, true) })
 }
 
 // Mark makes mark the current one, which every new row gets, and gives it to the
@@ -281,19 +342,15 @@ func (d *DB) Mark(ctx context.Context, mark string, wheres ...Where) ([]int64, e
 		if err != nil || w.narrow() || cond == "" {
 			continue
 		}
-		err = d.eachChunk(ctx, `SELECT u.method, u.task FROM unihash u WHERE `+cond, args, func(rows [][]driver.Value) error {
-			return d.f.Write(ctx, func(tx *litefile.Tx) error {
-				n := int64(0)
-				for _, r := range rows {
-					changed, _, err := tx.Exec(`UPDATE unihash SET mark = ? WHERE method = ? AND task = ?`, id, r[0], r[1])
-					if err != nil {
-						return err
-					}
-					n += changed
+		counts[i], err = d.unihashes(w, cond, args).each(ctx, func(tx *litefile.Tx, rows [][]driver.Value) (n int64, err error) {
+			for _, r := range rows {
+				changed, _, err := tx.Exec(`UPDATE unihash SET mark = ? WHERE method = ? AND task = ?`, id, r[0], r[1])
+				if err != nil {
+					return 0, err
 				}
-				tx.After(func() { counts[i] += n })
-				return nil
-			})
+				n += changed
+			}
+			return n, nil
 		})
 	}
 	return counts, err
@@ -460,23 +517,13 @@ func (d *DB) sweepRows() (count int64, err error) {
 	}); err != nil {
 		return 0, err
 	}
-	err = d.eachChunk(d.ctx, `SELECT method, task FROM unihash WHERE mark <> ?`, []any{id}, func(rows [][]driver.Value) error {
-		return d.f.Write(d.ctx, func(tx *litefile.Tx) error {
-			p := d.pend(tx)
-			n := int64(0)
-			for _, r := range rows {
-				gone, _, err := tx.Exec(`DELETE FROM unihash WHERE method = ? AND task = ? AND mark <> ?`, r[0], r[1], id)
-				if err != nil {
-					return err
-				}
-				if gone > 0 {
-					p.dropped(uint32(r[0].(int64)), text(r[1]))
-					n++
-				}
-			}
-			_, _, err := tx.Exec(`UPDATE state SET swept = swept + ? WHERE sweeping = ?`, n, id)
-			return err
-		})
+	_, err = d.unihashes(nil, `u.mark <> ?`, []any{id}).each(d.ctx, func(tx *litefile.Tx, rows [][]driver.Value) (int64, error) {
+		n, err := d.pend(tx).drop(rows, `DELETE FROM unihash WHERE method = ? AND task = ? AND mark <> ?`, id)
+		if err != nil {
+			return 0, err
+		}
+		_, _, err = tx.Exec(`UPDATE state SET swept = swept + ? WHERE sweeping = ?`, n, id)
+		return n, err
 	})
 	if err != nil {
 		return 0, err

@@ -167,7 +167,7 @@ func TestManyWritesKeepTheWALSmall(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.db")
 	f := open(t, path)
-	if err := f.Write(t.Context(), func(*Tx) error { f.checkAt = 500; return nil }); err != nil {
+	if err := f.Write(t.Context(), func(*Tx) error { f.check.at = 500; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	big := fmt.Sprintf("%0100000d", 1)

@@ -69,6 +69,13 @@ func (c *counter) frames() uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.mem[16])))
 }
 
+// backlog is how many of them are not in the file yet: what nBackfill of the
+// checkpoint info, behind the two copies of the header, leaves of mxFrame.
+func (c *counter) backlog() uint32 {
+	done := atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.mem[96])))
+	return max(c.frames(), done) - done
+}
+
 // close is called after the connections of its File are closed.
 func (c *counter) close() {
 	counters.Lock()

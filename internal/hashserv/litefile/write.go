@@ -84,9 +84,7 @@ func (f *File) writer() {
 				group = append(group, <-f.ops)
 			}
 			if len(group) == 0 {
-				if f.moving {
-					<-f.moved
-				}
+				f.endCheckpoints()
 				return
 			}
 		}
@@ -210,45 +208,4 @@ func (f *File) settleOwn(began uint32) {
 		now = began + 1 // whatever came later is not ours
 	}
 	f.expect.Store(uint64(now))
-}
-
-// checkAt is how many pages of 4 KiB the WAL holds before they are moved into the
-// file. More of them means that a page written often is moved once.
-const checkAt = 16_000
-
-// checkpoint moves the WAL into the file when it has grown. The bulk is moved by
-// a connection of its own beside the work; the writer itself only does what came
-// meanwhile, so that the WAL can start anew. A disk that does not keep up makes
-// the writer wait, rather than the WAL grow.
-func (f *File) checkpoint() {
-	n := f.counter.frames()
-	if f.moving && n >= 3*f.checkAt {
-		<-f.moved
-		f.restart()
-		return
-	}
-	select {
-	case <-f.moved:
-		f.restart()
-		n = f.counter.frames()
-	default:
-	}
-	if f.moving || n < f.checkAt {
-		return
-	}
-	f.moving = true
-	go func() {
-		if c, err := connect(f.path, "_pragma=busy_timeout(1000)"); err == nil {
-			c.Row(`PRAGMA wal_checkpoint(PASSIVE)`)
-			c.close()
-		}
-		f.moved <- struct{}{}
-	}()
-}
-
-// restart moves the rest, after which the next commit begins the WAL anew. An
-// error comes again at the next write.
-func (f *File) restart() {
-	f.moving = false
-	f.w.Row(`PRAGMA wal_checkpoint(PASSIVE)`)
 }
