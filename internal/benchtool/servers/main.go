@@ -90,7 +90,7 @@ func run(ctx context.Context, c config, out io.Writer) error {
 		return startAndMemory(c, sides[0], out)
 	}
 	if c.gc {
-		fmt.Fprintf(out, "## A collection beside reports, %d rows\n\n| server | swept | longest wait of another client's report | reports meanwhile | answers after its start | memory |\n| --- | --- | --- | --- | --- | --- |\n", c.rows)
+		fmt.Fprintf(out, "## A collection beside a client that reports and one that asks, %d rows\n\n| server | swept | longest wait of another client | the same without a sweep | answers to others meanwhile | answers after its start | memory |\n| --- | --- | --- | --- | --- | --- | --- |\n", c.rows)
 		for _, s := range sides {
 			if err := collection(ctx, c, s, out); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -40,61 +41,79 @@ func collection(ctx context.Context, c config, s side, out io.Writer) error {
 		return err
 	}
 	srv.settle()
-	type swept struct {
-		n   int
-		err error
-	}
-	done := make(chan swept, 1)
-	start := time.Now()
-	go func() {
-		var a struct{ Count int }
-		err := gc.Invoke(ctx, "gc-sweep", map[string]any{"mark": "bench"}, &a)
-		done <- swept{a.Count, err}
-	}()
-	// Each of the two others asks one thing after the other.
+	// Two others ask one thing after the other.
 	type waits struct {
 		n     int
 		worst time.Duration
 		err   error
 	}
-	others := make(chan waits, 2)
-	stop := make(chan struct{})
-	for _, ask := range []func(n int) error{
-		func(n int) error {
-			return writer.Invoke(ctx, "report", map[string]any{"method": method, "taskhash": hash(1<<50 + n), "outhash": hash(1<<51 + n), "unihash": hash(1<<50 + n)}, nil)
+	fresh := 0
+	asks := []func(n int) error{
+		func(int) error {
+			fresh++
+			return writer.Invoke(ctx, "report", map[string]any{"method": method, "taskhash": hash(1<<50 + fresh), "outhash": hash(1<<51 + fresh), "unihash": hash(1<<50 + fresh)}, nil)
 		},
 		func(n int) error {
 			return reader.Invoke(ctx, "get", map[string]any{"method": method, "taskhash": hash(n % c.rows), "all": false}, nil)
 		},
-	} {
-		go func() {
-			var w waits
-			for w.err == nil {
-				select {
-				case <-stop:
-					others <- w
-					return
-				default:
+	}
+	beside := func(work func() error) (waits, error) {
+		others, stop := make(chan waits, len(asks)), make(chan struct{})
+		for _, ask := range asks {
+			go func() {
+				var w waits
+				for w.err == nil {
+					select {
+					case <-stop:
+						if os.Getenv("BENCH_DEBUG") != "" {
+							fmt.Fprintln(os.Stderr, w)
+						}
+						others <- w
+						return
+					default:
+					}
+					t := time.Now()
+					w.err = ask(w.n)
+					w.worst = max(w.worst, time.Since(t))
+					w.n++
 				}
-				t := time.Now()
-				w.err = ask(w.n)
-				w.worst = max(w.worst, time.Since(t))
-				w.n++
-			}
-			others <- w
-		}()
-	}
-	r := <-done
-	took := time.Since(start)
-	close(stop)
-	a, b := <-others, <-others
-	for _, err := range []error{r.err, a.err, b.err} {
-		if err != nil {
-			return err
+				if os.Getenv("BENCH_DEBUG") != "" {
+					fmt.Fprintln(os.Stderr, w)
+				}
+				others <- w
+			}()
 		}
+		err := work()
+		close(stop)
+		var all waits
+		for range asks {
+			w := <-others
+			all.n, all.worst = all.n+w.n, max(all.worst, w.worst)
+			if err == nil {
+				err = w.err
+			}
+		}
+		return all, err
 	}
-	worst := max(a.worst, b.worst)
-	fmt.Fprintf(out, "| %s | %d rows in %.1f s | %.0f ms | %d | %.0f ms | %.0f MB |\n", s.name, r.n, took.Seconds(), worst.Seconds()*1000, a.n+b.n, srv.started.Seconds()*1000, rss(srv.pid))
+	var count int
+	start := time.Now()
+	during, err := beside(func() error {
+		var a struct{ Count int }
+		err := gc.Invoke(ctx, "gc-sweep", map[string]any{"mark": "bench"}, &a)
+		count = a.Count
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	took := time.Since(start)
+	// The same without: what of the wait is the machine's.
+	alone, err := beside(func() error { time.Sleep(min(took, 10*time.Second)); return nil })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "| %s | %d rows in %.1f s | %.0f ms | %.0f ms | %d | %.0f ms | %.0f MB |\n", s.name, count, took.Seconds(),
+		during.worst.Seconds()*1000, alone.worst.Seconds()*1000, during.n, srv.started.Seconds()*1000, rss(srv.pid))
 	return nil
 }
 

@@ -160,13 +160,13 @@ func (x chunks) rows(ctx context.Context, query string, args []any) (rows [][]dr
 func (x chunks) each(ctx context.Context, fn func(tx *litefile.Tx, rows [][]driver.Value) (int64, error)) (count int64, err error) {
 	size := chunkRows
 	write := func(rows [][]driver.Value) error {
-		n, took := int64(0), time.Duration(0)
+		n, start := int64(0), time.Time{}
 		err := x.d.f.Write(ctx, func(tx *litefile.Tx) (err error) {
-			start := time.Now()
+			start = time.Now()
 			n, err = fn(tx, rows)
-			took = time.Since(start)
 			return err
 		})
+		took := time.Since(start) // with the commit, and what others did in it
 		switch {
 		case err != nil:
 			return err
