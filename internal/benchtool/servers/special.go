@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -65,9 +64,6 @@ func collection(ctx context.Context, c config, s side, out io.Writer) error {
 				for w.err == nil {
 					select {
 					case <-stop:
-						if os.Getenv("BENCH_DEBUG") != "" {
-							fmt.Fprintln(os.Stderr, w)
-						}
 						others <- w
 						return
 					default:
@@ -76,9 +72,6 @@ func collection(ctx context.Context, c config, s side, out io.Writer) error {
 					w.err = ask(w.n)
 					w.worst = max(w.worst, time.Since(t))
 					w.n++
-				}
-				if os.Getenv("BENCH_DEBUG") != "" {
-					fmt.Fprintln(os.Stderr, w)
 				}
 				others <- w
 			}()
