@@ -22,21 +22,30 @@ import (
 const uploads = 16
 
 func (a *app) feedExportCmd() *cobra.Command {
-	var from string
+	var from, release string
 	var o feed.ExportOptions
 	var object config.ObjectStorage
 	c := &cobra.Command{Use: "export [DIR | s3://BUCKET/PREFIX]", Short: "copy the publication to a folder for a static host, or to an object store", Args: maximum(1),
-		Example: "  slipway feed export /srv/www/halyard\n  slipway feed export ./copy --series 1\n  slipway feed export s3://feeds/halyard --endpoint https://s3.example.org",
+		Example: "  slipway feed export /srv/www/halyard\n  slipway feed export ./copy --series 1\n  slipway feed export ./halyard-1.1 --release 1.1\n  slipway feed export s3://feeds/halyard --endpoint https://s3.example.org",
 		Long: `Export copies what is published: first all that is written once, then the pointers,
 in the order of a publish. The copy is whole at every moment; an export that was cut
 off is finished by the next, and repeating it writes nothing. Devices need nothing
 but another $slipway_url.
+
+--release copies one release alone, or one snapshot, as --pin of feed repofile names it:
+its index, the packages, images, statements and keys that it needs, each held against
+its digest first. The same release gives the same bytes at any time. A device that
+follows current has that release when its $slipway_url names the copy. slipway-device
+does not take it: no pointer in it says that it is the newest.
 
 Without a place it goes to object_storage.publication of settings.yaml, as after
 each slipway publish. Credentials of an object store come from AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			export := func(ctx context.Context, tree store.Tree, place string, object config.ObjectStorage) error {
+				if release != "" {
+					return a.exportRelease(ctx, tree, place, object, o, release)
+				}
 				done, err := a.export(ctx, tree, place, object, o)
 				if err != nil {
 					return err
@@ -53,6 +62,14 @@ AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 			}
 			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
 				place, in := first(args), w.Settings.ObjectStorage
+				if release != "" {
+					if len(o.Series) == 0 {
+						o.Series = []string{w.Definition.Series.Name}
+					}
+					if place == "" {
+						return errs.E(errs.Invalid, "no place to export release "+release+" to", errs.Hintf("slipway feed export DIR --release %s: a place of its own", release))
+					}
+				}
 				if place == "" {
 					place = in.Publication
 				}
@@ -70,6 +87,7 @@ AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 		}}
 	c.Flags().StringVar(&from, "from", "", "a publication's folder (default: the workspace's)")
 	c.Flags().StringSliceVar(&o.Series, "series", nil, "only this series; may be repeated")
+	c.Flags().StringVar(&release, "release", "", "only this release (1.1), or the snapshot of a day (2026-12-24) or a serial (snapshots/17)")
 	c.Flags().BoolVar(&o.Link, "link", false, "hard links instead of copies: what changes the copy changes the publication")
 	c.Flags().BoolVar(&o.Check, "check", false, "compare what is there already byte by byte")
 	c.Flags().StringVar(&object.Endpoint, "endpoint", "", "address of the object store (default: settings.yaml, else Amazon's)")
@@ -88,18 +106,56 @@ func (a *app) exclusive(ctx context.Context, w *cycle.Workspace, f func() error)
 	return f()
 }
 
+// exportRelease copies one release.
+func (a *app) exportRelease(ctx context.Context, from store.Tree, place string, object config.ObjectStorage, o feed.ExportOptions, what string) error {
+	if len(o.Series) > 1 {
+		return errs.E(errs.Invalid, "--release is of one series")
+	}
+	series, err := oneSeries(ctx, from, first(o.Series))
+	if err != nil {
+		return err
+	}
+	t := a.talk().Step(fmt.Sprintf("export %s to %s", what, place))
+	to, workers, err := openCopy(ctx, place, object)
+	var done feed.Exported
+	var doc feed.ExportedRelease
+	if err == nil {
+		o.Workers = workers
+		o.Progress = func(n, total int) { t.Progress(n, total, "files") }
+		done, doc, err = feed.ExportRelease(ctx, from, to, series, what, o)
+	}
+	if err != nil {
+		t.Failed("")
+		return err
+	}
+	t.Done(fmt.Sprintf("release %s, serial %d", doc.Release, doc.Serial))
+	return a.print(struct {
+		feed.ExportedRelease
+		feed.Exported
+	}{doc, done}, func(out io.Writer) {
+		fmt.Fprintf(out, "%s: release %s as of serial %d, %d files, %d new (%s copied)\n", place, doc.Release, doc.Serial, done.Files, done.New, ui.Size(done.Bytes))
+	})
+}
+
+// openCopy opens the place that a copy goes to, and says how many files go there at once.
+func openCopy(ctx context.Context, place string, object config.ObjectStorage) (store.Tree, int, error) {
+	if strings.HasPrefix(place, "s3://") {
+		b, err := bucket(ctx, place, object, write)
+		if err != nil {
+			return nil, 0, err
+		}
+		return b.Tree(), uploads, nil
+	}
+	t, err := store.OpenTree(place)
+	return t, readers, err
+}
+
 // export copies a publication to a folder or an object store.
 func (a *app) export(ctx context.Context, from store.Tree, place string, object config.ObjectStorage, o feed.ExportOptions) (feed.Exported, error) {
-	var to store.Tree
 	t := a.talk().Step("export to " + place)
-	var err error
-	if strings.HasPrefix(place, "s3://") {
-		var b *s3.Bucket
-		if b, err = bucket(ctx, place, object, write); err == nil {
-			to, o.Workers = b.Tree(), uploads
-		}
-	} else {
-		to, err = store.OpenTree(place)
+	to, workers, err := openCopy(ctx, place, object)
+	if workers == uploads {
+		o.Workers = workers
 	}
 	var done feed.Exported
 	if err == nil {

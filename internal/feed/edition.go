@@ -63,12 +63,16 @@ func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, err
 		if err := p.create(ctx, folder+"/"+scope, x.files); err != nil {
 			return s, err
 		}
-		if err := p.createSigned(ctx, folder+"/"+scope+"/repodata/repomd.xml", ".asc", x.repomd, e.At); err != nil {
+		if _, err := p.createSigned(ctx, folder+"/"+scope+"/repodata/repomd.xml", ".asc", x.repomd, e.At); err != nil {
 			return s, err
 		}
-		s.Feeds = append(s.Feeds, ScopeIndex{Scope: scope, Packages: x.packages, Repomd: distro.DigestOf(x.repomd)})
+		if x.twinSig, err = p.createSigned(ctx, p.Layout.keptCurrent(e.Serial, scope), ".asc", x.twinRepomd, e.At); err != nil {
+			return s, err
+		}
+		s.Feeds = append(s.Feeds, ScopeIndex{Scope: scope, Packages: x.packages, Repomd: distro.DigestOf(x.repomd), Current: distro.DigestOf(x.twinRepomd)})
 	}
-	return s, p.createSigned(ctx, folder+"/snapshot.json", ".asc", distro.CanonicalJSON(s), e.At)
+	_, err = p.createSigned(ctx, folder+"/snapshot.json", ".asc", distro.CanonicalJSON(s), e.At)
+	return s, err
 }
 
 // drop gives up what an earlier WriteSnapshot made.
@@ -145,7 +149,13 @@ func (p *Publisher) switchIndexes(ctx context.Context, e Edition) (made indexes,
 		if err := p.swapSigned(ctx, p.Layout.History(scope)+"/repodata/repomd.xml", made.all[2*i].repomd, e.At); err != nil {
 			return made, err
 		}
-		if err := p.swapSigned(ctx, p.Layout.Current(scope)+"/repodata/repomd.xml", made.all[2*i+1].twinRepomd, e.At); err != nil {
+		c, current := made.all[2*i+1], p.Layout.Current(scope)+"/repodata/repomd.xml"
+		if c.twinSig != nil { // the snapshot keeps it, signed
+			err = p.swapSignature(ctx, current, c.twinRepomd, c.twinSig)
+		} else {
+			err = p.swapSigned(ctx, current, c.twinRepomd, e.At)
+		}
+		if err != nil {
 			return made, err
 		}
 	}

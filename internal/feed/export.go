@@ -152,6 +152,12 @@ func readPointers(ctx context.Context, from store.Tree, wanted func(string) bool
 // continues refuses a copy that these pointers would turn into another
 // distribution, or turn back.
 func continues(ctx context.Context, to store.Tree, pointers map[string][]byte) error {
+	if _, ok, err := readExported(ctx, to); ok || err != nil {
+		if err == nil {
+			err = errs.E(errs.Conflict, "the copy is an export of one release", errs.Hint("export to a place of its own"))
+		}
+		return err
+	}
 	for name, data := range pointers {
 		isCurrent := rank(name) == 7
 		if !isCurrent && name != "distribution.json" {

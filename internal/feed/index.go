@@ -36,6 +36,7 @@ type scopeIndex struct {
 	repomd, twinRepomd []byte // twin: the form current of the default index
 	files, twinFiles   []*rpmmd.DataFile
 	packages           int
+	twinSig            []byte       // over twinRepomd; nil: not made yet
 	state              *rpmmd.State // nil: the cache is up to date
 	memo               memo
 	of                 []distro.PackageRecord // Edition.Index; nil: not looked at

@@ -104,7 +104,8 @@ func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return le
 
 // WriteStatement writes a release's statement and its signature.
 func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) error {
-	return p.createSigned(ctx, p.Layout.Statement(s.Version), ".sig", distro.CanonicalJSON(s), s.At)
+	_, err := p.createSigned(ctx, p.Layout.Statement(s.Version), ".sig", distro.CanonicalJSON(s), s.At)
+	return err
 }
 
 // Switch makes an edition current. It writes the data files of history and
@@ -155,16 +156,17 @@ func (p *Publisher) appendAt(ctx context.Context, e Edition) error {
 	return p.swap(ctx, p.Layout.AtJSON(), distro.CanonicalJSON(at))
 }
 
-// createSigned writes the signature first: whoever sees the file finds it signed.
-func (p *Publisher) createSigned(ctx context.Context, name, ending string, data []byte, at time.Time) error {
+// createSigned writes the signature first: whoever sees the file finds it signed. It
+// gives the signature.
+func (p *Publisher) createSigned(ctx context.Context, name, ending string, data []byte, at time.Time) ([]byte, error) {
 	sig, err := p.Metadata.Sign(ctx, bytes.NewReader(data), at)
 	if err != nil {
-		return errs.Wrap(err, "sign %s", name)
+		return nil, errs.Wrap(err, "sign %s", name)
 	}
 	if err := p.Tree.Create(ctx, name+ending, bytes.NewReader(sign.Armor(sig))); err != nil {
-		return errs.Wrap(err, "write %s%s", name, ending)
+		return nil, errs.Wrap(err, "write %s%s", name, ending)
 	}
-	return errs.Wrap(p.Tree.Create(ctx, name, bytes.NewReader(data)), "write %s", name)
+	return sig, errs.Wrap(p.Tree.Create(ctx, name, bytes.NewReader(data)), "write %s", name)
 }
 
 // swapSigned replaces a signed pointer. Two files cannot be switched at once:

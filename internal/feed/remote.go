@@ -189,6 +189,9 @@ func (t *webTree) List(ctx context.Context, prefix string) iter.Seq2[string, err
 func SeriesOf(ctx context.Context, t store.Tree) ([]string, error) {
 	b, err := ReadFile(ctx, t, "distribution.json")
 	if errs.Is(err, errs.NotFound) {
+		if doc, ok, err := readExported(ctx, t); ok || err != nil {
+			return []string{doc.Series}, err
+		}
 		return nil, errs.E(errs.NotFound, "there is no distribution.json: this is no publication, or nothing is published yet", err,
 			errs.Hint("name the folder or address that holds distribution.json"))
 	}

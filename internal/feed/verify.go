@@ -50,6 +50,11 @@ func Verify(ctx context.Context, t store.Tree, series string, keys []*sign.Publi
 func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o Inspection) (*Report, error) {
 	v := &verifier{ctx: ctx, t: t, l: Layout{series}, keys: trust.Metadata, trust: trust, claims: map[string][]claim{}, report: &Report{Series: series, Findings: []string{}},
 		records: map[string]distro.PackageRecord{}, pending: map[string]bool{}, stated: map[int]distro.Version{}, known: map[int]Snapshot{}, bytes: map[int][]byte{}, lists: map[string][]string{}, seen: map[string]string{}, said: map[string]map[rpmmd.Fingerprint]string{}, advised: map[string]string{}}
+	if doc, ok, err := readExported(ctx, t); err != nil {
+		return nil, err
+	} else if ok {
+		return v.exported(doc, o)
+	}
 	b, err := ReadFile(ctx, t, v.l.CurrentJSON())
 	if err != nil {
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("series %s has no current.json in this publication", series), err,
@@ -194,6 +199,7 @@ func (v *verifier) snapshots(cur Current) {
 			if repomd != nil && distro.DigestOf(repomd) != f.Repomd {
 				v.find("%s/%s: repomd.xml is not the one that snapshot.json states", path.Dir(name), f.Scope)
 			}
+			v.kept(s.Serial, f)
 		}
 	}
 	for _, serial := range slices.Sorted(maps.Keys(v.stated)) {
@@ -230,12 +236,33 @@ func (v *verifier) pointers(current []byte) {
 	for _, f := range newest.Feeds {
 		v.index(v.l.Current(f.Scope))
 		v.index(v.l.History(f.Scope))
-		snapshot := path.Join(v.l.Snapshot(newest.Serial), f.Scope)
-		if !slices.Equal(v.lists[v.l.Current(f.Scope)], v.lists[snapshot]) && len(v.report.Unfinished) == 0 {
-			v.find("%s: signed, but not what %s holds: an old index was put back?", v.l.Current(f.Scope), snapshot)
-		} else if v.advised[v.l.Current(f.Scope)] != v.advised[snapshot] && len(v.report.Unfinished) == 0 {
-			v.find("%s: signed, but its advisories are not those of %s", v.l.Current(f.Scope), snapshot)
-		}
+		v.sameFeed(newest.Serial, f)
+	}
+}
+
+// sameFeed compares the feed current with the snapshot that it should be.
+func (v *verifier) sameFeed(serial int, f ScopeIndex) {
+	current, snapshot := v.l.Current(f.Scope), path.Join(v.l.Snapshot(serial), f.Scope)
+	b, err := ReadFile(v.ctx, v.t, current+"/repodata/repomd.xml")
+	switch {
+	case err != nil || len(v.report.Unfinished) > 0: // said before; a publish is at work
+	case f.Current != "" && distro.DigestOf(b) != f.Current:
+		v.find("%s: signed, but not what snapshot %d states of it: an old index was put back?", current, serial)
+	case !slices.Equal(v.lists[current], v.lists[snapshot]):
+		v.find("%s: signed, but not what %s holds: an old index was put back?", current, snapshot)
+	case v.advised[current] != v.advised[snapshot]:
+		v.find("%s: signed, but its advisories are not those of %s", current, snapshot)
+	}
+}
+
+// kept checks the index of current that a snapshot states, and keeps for exports.
+func (v *verifier) kept(serial int, f ScopeIndex) {
+	if f.Current == "" {
+		return // an older slipway kept none
+	}
+	name := v.l.keptCurrent(serial, f.Scope)
+	if b := v.signed(name, ".asc"); b != nil && distro.DigestOf(b) != f.Current {
+		v.find("%s: not the one that snapshot.json states", name)
 	}
 }
 

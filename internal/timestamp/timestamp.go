@@ -80,6 +80,9 @@ type ScopeIndex struct {
 	Scope    string        `json:"scope"`
 	Packages int           `json:"packages"`
 	Repomd   distro.Digest `json:"repomd"` // of snapshots/<serial>/<scope>/repodata/repomd.xml
+	// Current is that of the repomd.xml which the feed current has while the snapshot is
+	// the newest: the same packages by other hrefs. "" in snapshots of older programs.
+	Current distro.Digest `json:"current,omitempty"`
 }
 
 // At is the pointer at.json: every serial with its date, oldest first.
