@@ -38,10 +38,14 @@ func (o Options) rpmrc() string {
 // machine's, or the kernel starts an emulator for them that a changed root does
 // not hide (flag F).
 func (o Options) canRun() bool {
-	if o.Arch == "" || o.Arch == "noarch" || o.Arch == distro.HostArch() {
+	arch := o.Arch
+	if family, ok := distro.ArchFamily(arch); ok {
+		arch = family // core2_64 is a tune of x86_64
+	}
+	if arch == "" || arch == "noarch" || arch == distro.HostArch() {
 		return true
 	}
-	data, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + o.Arch)
+	data, err := os.ReadFile("/proc/sys/fs/binfmt_misc/qemu-" + arch)
 	if err != nil || !bytes.HasPrefix(data, []byte("enabled")) {
 		return false
 	}

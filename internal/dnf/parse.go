@@ -150,7 +150,7 @@ func FailureLines(output string) string {
 			from = max(i+1, len(lines)-8)
 		}
 		if strings.HasPrefix(l, "Error:") {
-			return strings.Join(lines[max(from, i-4):min(len(lines), i+12)], "\n")
+			return strings.Join(lines[max(min(from, i), i-4):min(len(lines), i+12)], "\n")
 		}
 	}
 	return strings.Join(lines[min(from, len(lines)):], "\n")

@@ -99,3 +99,12 @@ func FuzzVerify(f *testing.F) {
 		FailureLines(out)
 	})
 }
+
+// TestFailureLinesOfALongError: dnf may say Error first and thirty lines of reasons.
+func TestFailureLinesOfALongError(t *testing.T) {
+	t.Parallel()
+	got := FailureLines("Error: \n" + strings.Repeat(" Problem\n", 30))
+	if !strings.HasPrefix(got, "Error:") || strings.Count(got, "\n") != 11 {
+		t.Errorf("%q", got)
+	}
+}
