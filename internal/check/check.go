@@ -123,8 +123,12 @@ type Bed struct {
 	Contents  []ImageContent
 	Public    distro.PublicPolicy // what may be published
 	Boards    []distro.Board      // of the series; none when it has none
+	Settings  []distro.Finding    // on the settings of the boards, which the builder was asked for
 	// Read gives the header of one of Packages; nil when nobody can.
 	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
+	// Recipes: a builder gives the number to all packages of a recipe, and brings those
+	// alone that the targets needed: what it does not bring is not gone.
+	Recipes bool
 	// SelfUpgrades are those that the boards' policy asks for.
 	SelfUpgrades []SelfUpgrade
 	Base         []distro.PackageRecord // of the release that the candidate follows; none for the first

@@ -59,6 +59,19 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 				"raise the release of its spec; devices that have it will not fetch it again"))
 		}
 	}
+	// same: a new number without new content. What a builder numbers by recipes is the
+	// same only when all packages of the recipe are: the others require them by number.
+	same := func(old, now distro.PackageRecord) bool {
+		return check.CompareEVR(now, old) > 0 && bed.SameButNumber != nil && bed.SameButNumber(old, now)
+	}
+	changed := map[key]bool{} // source and architecture
+	if bed.Recipes {
+		for k, c := range candidate {
+			if p, ok := newest[k]; !ok || check.CompareEVR(c, p) > 0 && !same(p, c) {
+				changed[key{c.SourceName, c.Arch}] = true
+			}
+		}
+	}
 	for _, p := range base {
 		k := key{p.Name, p.Arch}
 		if newest[k].NEVRA() != p.NEVRA() {
@@ -66,6 +79,7 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 		}
 		c, ok := candidate[k]
 		switch {
+		case !ok && bed.Recipes:
 		case !ok && names[p.Name]:
 			res.Findings = append(res.Findings, finding("arch", p, distro.Info,
 				fmt.Sprintf("%s is not brought for %s any more, only for another architecture", p.Name, p.Arch), "nothing, if that was meant"))
@@ -78,7 +92,7 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 		case check.CompareEVR(c, p) < 0:
 			res.Findings = append(res.Findings, finding("backwards", c, distro.Block,
 				fmt.Sprintf("%s goes backwards: %s, published is %s", c.Name, c.EVR(), p.EVR()), ""))
-		case check.CompareEVR(c, p) > 0 && bed.SameButNumber != nil && bed.SameButNumber(p, c):
+		case same(p, c) && !changed[key{c.SourceName, c.Arch}]:
 			res.Findings = append(res.Findings, finding("same", c, distro.Warn,
 				fmt.Sprintf("%s has a new number without new content: %s, published is %s", c.Name, c.EVR(), p.EVR()), "keep the number: every device would fetch it for nothing"))
 		}

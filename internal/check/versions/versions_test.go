@@ -64,3 +64,19 @@ func TestVersions(t *testing.T) {
 		t.Errorf("first release: %v %+v", err, out)
 	}
 }
+
+// TestVersionsOfRecipes: BitBake numbers recipes, and a build that takes what did not
+// change from its cache brings less than the feed has.
+func TestVersionsOfRecipes(t *testing.T) {
+	t.Parallel()
+	base := []distro.PackageRecord{pkg("same", "a", "1", "r0.0", "x", "h"), pkg("a", "a", "1", "r0.0", "x", "h"), pkg("same-b", "b", "1", "r0.0", "x", "h"), pkg("gone", "gone", "1", "r0.0", "x", "h")}
+	candidate := []distro.PackageRecord{pkg("same", "a", "1", "r0.1", "y", "i"), pkg("a", "a", "1", "r0.1", "z", "j"), pkg("same-b", "b", "1", "r0.1", "y", "i")}
+	bed := &check.Bed{Dir: t.TempDir(), Packages: candidate, Base: base, Recipes: true, SameButNumber: func(a, b distro.PackageRecord) bool { return a.Name != "a" }}
+	out, err := check.Run(t.Context(), bed, []check.Check{versions.New()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := out[0].Result.Findings; len(f) != 1 || f[0].ID != "same-b.noarch:same" {
+		t.Errorf("%+v", f)
+	}
+}
