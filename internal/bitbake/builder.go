@@ -28,9 +28,11 @@ type Options struct {
 	Offline bool
 	// SState and Downloads are folders of former releases, used as mirrors; "" is none.
 	SState, Downloads string
-	// Servers serves the build's fork of the PR and hash databases in dir. nil lets
-	// BitBake start servers of its own, over files in topdir/cache.
-	Servers func(ctx context.Context, dir string) (Servers, error)
+	// Servers serves the build's fork of the PR and hash databases. nil lets BitBake
+	// start servers of its own, over files in topdir/cache.
+	Servers func(ctx context.Context, id distro.BuildID) (Servers, error)
+	// NoSState lets nothing be taken from a cache: a rebuild that proves something.
+	NoSState bool
 	// Silence is how long BitBake may say nothing before it is ended as hung; 0 means 6 h.
 	Silence time.Duration
 	// Grace is how long BitBake may take to end after each of the three requests to (SIGINT,

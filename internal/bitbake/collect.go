@@ -58,8 +58,10 @@ var places = []place{
 //     and no path. The recipe comes from pkgdata.
 //   - pr-database: "numbers.json", a sorted list of distro.NumberRow: the base's, with
 //     those of this build's packages; the number is what the PR server gave ("r0.1": 1)
-//   - hash-database: the fork ("overlay.db"), or the files of BitBake's own servers
-//   - task-log: "<arch>/<recipe>/<version>/log.do_<task>", of tasks that ran in this build
+//   - hash-database: the files of BitBake's own servers, when Options has none
+//   - task-log: "<arch>/<recipe>/<version>/log.do_<task>", of tasks that ran in this
+//     build; "tasks.json", a list of [Task]: the log of one that was restored is in the
+//     build that ran the same unihash
 //   - console-log: "console.log", "bitbake-cookerdaemon.log", "events/<board>.json"
 //   - configuration: "bitbake/<file>.conf"; feed-configuration: files of Seed.FeedConfig
 //   - buildhistory with "pkgdata/"; downloads; sources (the archiver's); sstate: objects
@@ -127,18 +129,32 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 			return nil, err
 		}
 	}
-	root, folder := dir, "databases"
 	if b.opt.Servers == nil {
-		root, folder = top, "cache"
+		err := add(distro.HashDatabase, top, "cache", "", func(rel string) bool {
+			return !strings.HasPrefix(rel, "hashserv.db") && !strings.HasPrefix(rel, "prserv.sqlite3")
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	err = add(distro.HashDatabase, root, folder, "", func(rel string) bool {
-		return folder == "cache" && !strings.HasPrefix(rel, "hashserv.db") && !strings.HasPrefix(rel, "prserv.sqlite3")
-	})
+	for _, l := range []place{{distro.SState, "sstate", "", nil}, {distro.Downloads, "downloads", "", nil}} {
+		from, err := released(ctx, top, l.folder, map[distro.Class]string{distro.SState: b.opt.SState, distro.Downloads: b.opt.Downloads}[l.class])
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range from {
+			all = append(all, distro.Output{Class: l.class, Name: name, Released: true})
+		}
+	}
+	logs, err := taskLogs(ctx, top)
 	if err != nil {
 		return nil, err
 	}
-	logs, err := taskLogs(ctx, top)
-	return append(all, logs...), err
+	tasks, err := ranTasks(ctx, top)
+	if err == nil {
+		err = writeFile(filepath.Join(dir, TasksName), distro.CanonicalJSON(tasks))
+	}
+	return append(append(all, logs...), distro.Output{Class: distro.TaskLog, Name: TasksName, Path: filepath.Join(dir, TasksName)}), err
 }
 
 // walk calls f with every regular file below root/folder, in order. That folder may
@@ -173,6 +189,37 @@ func walk(ctx context.Context, root, folder string, f func(rel, path string) err
 		}
 		return f(filepath.ToSlash(rel), path)
 	})
+}
+
+// released gives the names of a mirror's files that a folder of the build links to:
+// BitBake makes such links for what it takes from a file:// mirror.
+func released(ctx context.Context, top, folder, mirror string) ([]string, error) {
+	if mirror == "" {
+		return nil, nil
+	}
+	root := filepath.Join(top, folder)
+	if info, err := os.Lstat(root); err != nil || !info.IsDir() {
+		return nil, nil
+	}
+	var out []string
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return errs.E(errs.Unavailable, "read "+path, err)
+		}
+		if e.Type()&fs.ModeSymlink == 0 {
+			return ctx.Err()
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return errs.E(errs.Unavailable, "read "+path, err)
+		}
+		if rel, err := filepath.Rel(mirror, target); err == nil && filepath.IsLocal(rel) && !slices.Contains(out, rel) {
+			out = append(out, filepath.ToSlash(rel))
+		}
+		return nil
+	})
+	slices.Sort(out)
+	return out, err
 }
 
 // packages reads deploy/rpm; it gives the base's numbers with those of this build.
@@ -284,22 +331,4 @@ func ParsePkgdata(pkg string, data []byte) (recipe, name string) {
 		}
 	}
 	return recipe, name
-}
-
-// taskLogs gives the newest log of each task: BitBake links log.do_x to log.do_x.<pid>.
-func taskLogs(ctx context.Context, top string) ([]distro.Output, error) {
-	var out []distro.Output
-	err := walk(ctx, top, "tmp/work", func(rel, path string) error {
-		parts := strings.Split(rel, "/")
-		if len(parts) != 5 || parts[3] != "temp" || !strings.HasPrefix(parts[4], "log.do_") {
-			return nil
-		}
-		task, pid, ok := strings.Cut(strings.TrimPrefix(parts[4], "log."), ".")
-		if target, err := os.Readlink(filepath.Join(filepath.Dir(path), "log."+task)); !ok || err != nil || target != "log."+task+"."+pid {
-			return nil
-		}
-		out = append(out, distro.Output{Class: distro.TaskLog, Name: strings.Join(parts[:3], "/") + "/log." + task, Path: path})
-		return nil
-	})
-	return out, err
 }

@@ -15,6 +15,7 @@ type Configuration struct {
 	Conf       string   // the definition's
 	FeedConfig string   // folder with the device's feed configuration
 	SState     string   // mirror: the store of former releases; "" is none
+	NoSState   bool     // everything is built
 	Downloads  string   // mirror of sources; "" is none
 }
 
@@ -68,7 +69,9 @@ func (c Configuration) Files() map[string]string {
 	set(&s, "SSTATE_DIR", "=", "${TOPDIR}/sstate")
 	set(&s, "DL_DIR", "=", "${TOPDIR}/downloads")
 	set(&s, "BUILDHISTORY_DIR", "=", "${TOPDIR}/buildhistory")
-	if c.SState != "" {
+	if c.NoSState {
+		set(&s, "SSTATE_MIRRORS:forcevariable", "=", "")
+	} else if c.SState != "" {
 		set(&s, "SSTATE_MIRRORS:prepend", "=", "file://.* file://"+c.SState+"/PATH;downloadfilename=PATH ")
 	}
 	if c.Downloads != "" {
@@ -107,5 +110,5 @@ func MachineConf(s Servers, jobs int, offline bool) string {
 
 func (b *Builder) configuration(p *plan) map[string]string {
 	return Configuration{Version: string(p.Seed.Version), Board: p.Boards[0], Layers: p.Layers, Classes: p.Classes, Conf: b.opt.Conf,
-		FeedConfig: p.Seed.FeedConfig, SState: b.opt.SState, Downloads: b.opt.Downloads}.Files()
+		FeedConfig: p.Seed.FeedConfig, SState: b.opt.SState, NoSState: b.opt.NoSState, Downloads: b.opt.Downloads}.Files()
 }

@@ -117,7 +117,7 @@ func (c *Console) now() time.Time {
 
 func (c *Console) tell(e distro.BuildEvent) {
 	if c.Event != nil {
-		e.Done, e.Total = c.Done, c.Total
+		e.Done, e.Total, e.Running = c.Done, c.Total, c.Oldest()
 		c.Event(e)
 	}
 }

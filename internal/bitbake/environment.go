@@ -138,7 +138,7 @@ func (b *Builder) Environment(ctx context.Context, dir, board string) (*Environm
 		return nil, errs.E(errs.NotFound, "board "+board+" in this build")
 	}
 	var out, console bytes.Buffer
-	err = b.serve(ctx, dir, func() error {
+	err = b.serve(ctx, dir, p, func() error {
 		r := run{b: b, p: p, dir: dir, board: board, log: &console, out: &out}
 		return r.bitbake(ctx, []string{"-e"})
 	})
@@ -156,4 +156,35 @@ func (b *Builder) Environment(ctx context.Context, dir, board string) (*Environm
 		e.Classes = p.Classes
 	}
 	return e, errs.Wrap(err, "ask BitBake about board %s", board)
+}
+
+// Describe gives what the boards of a prepared build are, as BitBake says it, in the
+// definition's order, and what [Assert] finds in their settings.
+func (b *Builder) Describe(ctx context.Context, dir string) ([]distro.Board, []distro.Finding, error) {
+	p, err := readPlan(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var boards []distro.Board
+	var all []*Environment
+	var bad errs.List
+	for _, want := range p.Seed.Boards {
+		e, err := b.Environment(ctx, dir, want.Name)
+		if err != nil {
+			if bad = append(bad, err); errs.Is(err, errs.Interrupted) {
+				break
+			}
+			continue
+		}
+		board, err := e.DescribeBoard(want.SoCFamily)
+		if err != nil {
+			bad = append(bad, errs.Wrap(err, "board %s", want.Name))
+			continue
+		}
+		boards, all = append(boards, board), append(all, e)
+	}
+	if err := bad.Err(); err != nil {
+		return nil, nil, err
+	}
+	return boards, Assert(all, b.opt.Servers != nil), nil
 }

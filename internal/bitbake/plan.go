@@ -152,6 +152,9 @@ func (b *Builder) lay(p *plan, dir string, who *identity) error {
 	if err := who.own(top); err != nil {
 		return err
 	}
+	if err := b.history(p, top, who); err != nil {
+		return err
+	}
 	if err := who.reaches(append(slices.Clone(p.Layers), top, p.BitBake)); err != nil {
 		return err
 	}
@@ -161,6 +164,40 @@ func (b *Builder) lay(p *plan, dir string, who *identity) error {
 		}
 	}
 	return writeFile(filepath.Join(dir, "plan.json"), distro.CanonicalJSON(p))
+}
+
+// history lays out the base's buildhistory, so that BitBake sees a version that goes
+// backwards. What a build that was stopped has written since stays.
+func (b *Builder) history(p *plan, top string, who *identity) error {
+	if p.Seed.Buildhistory == "" {
+		return nil
+	}
+	to, tmp := filepath.Join(top, "buildhistory"), filepath.Join(top, "buildhistory.partial")
+	entries, err := os.ReadDir(to)
+	if err != nil || len(entries) > 0 {
+		return errs.Wrap(err, "folder of buildhistory")
+	}
+	if err = os.RemoveAll(tmp); err == nil {
+		err = os.CopyFS(tmp, os.DirFS(p.Seed.Buildhistory))
+	}
+	if err == nil {
+		err = filepath.WalkDir(tmp, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return who.own(path)
+		})
+	}
+	if err == nil {
+		err = os.Remove(to)
+	}
+	if err == nil {
+		err = os.Rename(tmp, to)
+	}
+	if err != nil {
+		return errs.E(errs.Unavailable, "lay out the base's buildhistory", err)
+	}
+	return nil
 }
 
 // writeFile is whole or not there.

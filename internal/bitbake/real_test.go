@@ -81,8 +81,10 @@ func TestRealBitBakeBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer base.Close()
-	b, rev, seed, dir := fixture(t, Options{Targets: []string{"packagegroup-fixture"}, Servers: func(ctx context.Context, dir string) (Servers, error) {
-		f, err := base.Fork(ctx, dir)
+	overlays := t.TempDir()
+	overlay := func(id distro.BuildID) string { return filepath.Join(overlays, string(id)) }
+	b, rev, seed, dir := fixture(t, Options{Targets: []string{"packagegroup-fixture"}, Servers: func(ctx context.Context, id distro.BuildID) (Servers, error) {
+		f, err := base.Fork(ctx, overlay(id))
 		if err != nil {
 			return Servers{}, err
 		}
@@ -137,7 +139,7 @@ func TestRealBitBakeBuild(t *testing.T) {
 	seed.Packages, seed.Numbers = collected(ctx, t, b, dir)
 
 	// The next release, from an empty folder, with the first one's sstate as mirror.
-	if n, err := base.Promote(ctx, filepath.Join(dir, "databases")); err != nil || n.Numbers == 0 || n.Hashes == 0 {
+	if n, err := base.Promote(ctx, overlay("1.1-b1")); err != nil || n.Numbers == 0 || n.Hashes == 0 {
 		t.Fatalf("promoted %+v, %v", n, err)
 	}
 	opt := b.opt
@@ -229,7 +231,7 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (recor
 	}
 	t.Log("collected", classes)
 	for _, want := range []string{"packages core2_64/libgreet1-1.0-r0.0.core2_64.rpm", "packages noarch/fixture-config-1.0-r0.0.noarch.rpm", "packages fixture_a/fixture-board-1.0-r0.0.fixture_a.rpm",
-		"console-log console.log", "console-log events/fixture-a.json", "task-log core2-64-fixture-linux/hello/1.0/log.do_compile", "pr-database numbers.json", "hash-database overlay.db",
+		"console-log console.log", "console-log events/fixture-a.json", "task-log core2-64-fixture-linux/hello/1.0/log.do_compile", "pr-database numbers.json",
 		"configuration bitbake/local.conf", "buildhistory packages/core2-64-fixture-linux/hello/latest", "buildhistory pkgdata/fixture-a/runtime/hello",
 		"sources x86_64-fixture-linux/hello-1.0-r0/hello.c", "sbom cve/packagegroup-fixture_cve.json", "sbom licenses/fixture_a/packagegroup-fixture/recipeinfo"} {
 		if _, ok := names[want]; !ok {

@@ -38,7 +38,7 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 		return errs.Wrap(err, "console log")
 	}
 	defer console.Close()
-	return b.serve(ctx, dir, func() error {
+	return b.serve(ctx, dir, p, func() error {
 		for _, board := range p.Boards {
 			if events != nil {
 				events(distro.BuildEvent{Type: "note", Text: "board " + board + ": " + strings.Join(p.Targets[board], " ")})
@@ -55,10 +55,10 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 }
 
 // serve does f while the servers of the build run, and slipway-machine.conf names them.
-func (b *Builder) serve(ctx context.Context, dir string, f func() error) (err error) {
+func (b *Builder) serve(ctx context.Context, dir string, p *plan, f func() error) (err error) {
 	var s Servers
 	if b.opt.Servers != nil {
-		if s, err = b.opt.Servers(ctx, filepath.Join(dir, "databases")); err != nil {
+		if s, err = b.opt.Servers(ctx, p.Seed.Build); err != nil {
 			return errs.Wrap(err, "serve the build's databases")
 		}
 		if s.Close != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"slipway/internal/check"
@@ -13,6 +14,7 @@ import (
 	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
 	"slipway/internal/check/selfupgrades"
+	checksettings "slipway/internal/check/settings"
 	"slipway/internal/check/upgrades"
 	"slipway/internal/check/versions"
 	"slipway/internal/config"
@@ -35,14 +37,22 @@ const (
 	write             // opens the state and the folders for writing
 )
 
-// checks are all checks, in the order in which they are shown.
-func checks() []check.Check {
-	return []check.Check{versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
+// checks are the checks of a definition, in the order in which they are shown.
+func checks(builder string) []check.Check {
+	all := allChecks()
+	if builder != config.BitBake {
+		all = slices.DeleteFunc(all, func(c check.Check) bool { return c.Spec().ID == checksettings.ID })
+	}
+	return all
+}
+
+func allChecks() []check.Check {
+	return []check.Check{checksettings.New(), versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
 }
 
 func checkIDs() []string {
 	var ids []string
-	for _, c := range checks() {
+	for _, c := range allChecks() {
 		ids = append(ids, c.Spec().ID)
 	}
 	return ids
@@ -62,7 +72,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		return err
 	}
 	w := &cycle.Workspace{Dir: dir, Definition: def, Settings: settings, Command: a.command(), Wait: a.wait}
-	w.Clock, w.Talk, w.Checks, w.DNF = a.clock, talk{a}, checks(), dnf.Find
+	w.Clock, w.Talk, w.Checks, w.DNF = a.clock, talk{a}, checks(def.Builder.Kind), dnf.Find
 	keyDir, err := settings.KeysDir(def.Distribution)
 	if err != nil {
 		return err
@@ -92,8 +102,11 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		}
 		w.Tree = store.ReadTree(settings.PublicationDir())
 	}
-	w.Builder = func(n cycle.Numbers) (cycle.Builder, error) {
-		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir, rootDir(keyDir)}, Numbers: n}), nil
+	w.Builder = func(m cycle.Means) (cycle.Builder, error) {
+		if def.Builder.Kind == config.BitBake {
+			return bitbakeBuilder(def, settings, m), nil
+		}
+		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir, rootDir(keyDir)}, Numbers: m.Numbers}), nil
 	}
 	var held signers // opened by Keys, at most once a command
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -198,8 +199,17 @@ func TestFilesAndLaterChecks(t *testing.T) {
 	if err != nil || s.PublicationDir() != filepath.Join(ws, "publication") {
 		t.Errorf("%+v %v", s, err)
 	}
-	b, err := ParseDefinition("slipway.yaml", good(t)["design.txtar"])
+	text := good(t)["design.txtar"]
+	b, err := ParseDefinition("slipway.yaml", text)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CanBuild(); err != nil {
+		t.Error(err)
+	}
+	text = bytes.Replace(text, []byte("kind: bitbake, release: wrynose"), []byte("kind: import"), 1)
+	text = regexp.MustCompile(`(?m)^conf: .*\n(  .*\n)*`).ReplaceAll(text, nil)
+	if b, err = ParseDefinition("slipway.yaml", text); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.CanBuild(); !errs.Is(err, errs.Invalid) || position(err).Line != 5 {

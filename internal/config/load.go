@@ -130,10 +130,10 @@ func (d *Definition) CheckIDs(known []string) error {
 
 // CanBuild gives nil when this slipway can build with the definition's builder.
 func (d *Definition) CanBuild() error {
-	if d.Builder.Kind == RPMBuild {
+	if d.Builder.Kind == RPMBuild || d.Builder.Kind == BitBake {
 		return nil
 	}
 	d.doc.findings = nil
-	d.doc.at("builder.kind", fmt.Sprintf("builder %s is not built yet", d.Builder.Kind), "this slipway builds with kind: rpmbuild")
+	d.doc.at("builder.kind", fmt.Sprintf("builder %s is not built yet", d.Builder.Kind), "this slipway builds with kind: bitbake or rpmbuild")
 	return d.doc.result()
 }

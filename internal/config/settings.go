@@ -33,6 +33,11 @@ type Settings struct {
 type Build struct {
 	Jobs    int    `json:"jobs" jsonschema:"minimum=0,maximum=1024,default=0" jsonschema_description:"Tasks at once; 0 for one per processor."`
 	Sandbox string `json:"sandbox" jsonschema:"enum=auto,enum=bwrap,enum=none,default=auto" jsonschema_description:"auto takes bwrap where it works."`
+
+	// For BitBake.
+	User    string   `json:"user,omitempty" rule:"word" jsonschema_description:"Who BitBake runs as when slipway is root; BitBake refuses root."`
+	Path    []string `json:"path" jsonschema_description:"Folders with tools that come before this machine's own (a buildtools tarball), for BitBake."`
+	Offline bool     `json:"offline" jsonschema:"default=false" jsonschema_description:"BitBake gets no network: sources come from the released downloads and from layers."`
 }
 
 // Serve says where slipway serve listens.
@@ -166,6 +171,15 @@ func (s *Settings) Workspace() string { return s.workspace }
 
 // PublicationDir gives the publication's absolute path.
 func (s *Settings) PublicationDir() string { return s.abs(s.Publication) }
+
+// ToolPath gives build.path, absolute.
+func (s *Settings) ToolPath() []string {
+	var out []string
+	for _, p := range s.Build.Path {
+		out = append(out, s.abs(p))
+	}
+	return out
+}
 
 // StoreDir gives the artifact store's absolute path, or s3://bucket/prefix.
 func (s *Settings) StoreDir() string {

@@ -69,7 +69,7 @@ func (w *Workspace) Conflicts(f *Adoptable) errs.List {
 	for _, s := range w.scopes() {
 		known[s] = true
 	}
-	boards, err := w.boards(w.hereLayer)
+	boards, err := w.boardsHere()
 	if err != nil {
 		found = append(found, err)
 	}
@@ -237,7 +237,7 @@ func (w *Workspace) adoptedBuild(ctx context.Context, f *Adoptable, by string, t
 // saves those as they are then. It may be repeated; numbers that are burned for a
 // feed that is never adopted are only a gap.
 func (w *Workspace) adoptDatabases(ctx context.Context, f *Adoptable, marks []prdb.Row) (path string, err error) {
-	base, err := w.openDatabases()
+	base, err := w.openDatabases(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -26,7 +26,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 		return nil, err
 	}
 	read := &headers{side: side, read: map[distro.Digest]*rpm.Package{}}
-	boards, err := w.boards(w.exportedLayer(b.ID))
+	boards, err := w.boardsOf(b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 // selfUpgrades lists the devices that are to upgrade themselves to a candidate, as
 // the boards' policy says: each of the first release that published its image.
 func (w *Workspace) selfUpgrades(b Build, bed *check.Bed, origins []check.Origin) ([]check.SelfUpgrade, error) {
-	boards, err := w.boards(w.exportedLayer(b.ID))
+	boards, err := w.boardsOf(b.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,8 @@ import (
 // Board is a machine of the definition with its file in a layer.
 type Board struct {
 	config.Board
-	File *config.BoardFile
+	File       *config.BoardFile // of a layer; with BitBake what it said
+	Compatible string            // as distro.Board's; only BitBake says it
 }
 
 // ownArchs are the architectures of the board's own packages, as dnf.Options and
@@ -25,7 +26,7 @@ func (b Board) ownArchs() string { return strings.Join(b.forScopes().OwnArchs(),
 // forScopes is the board as distro's rules about scopes see it.
 func (b Board) forScopes() distro.Board {
 	x := b.File.Board()
-	x.Name, x.SoCFamily = b.Name, b.SoCFamily
+	x.Name, x.SoCFamily, x.Compatible = b.Name, b.SoCFamily, b.Compatible
 	return x
 }
 
@@ -44,6 +45,22 @@ func (w *Workspace) boards(layer func(config.Layer) string) ([]Board, error) {
 		out = append(out, Board{Board: b, File: f})
 	}
 	return out, found.Err()
+}
+
+// boardsHere are the boards of the definition as it is now, boardsOf as a build had
+// them. With BitBake they are what it said when it was asked last.
+func (w *Workspace) boardsHere() ([]Board, error) {
+	if w.bitbake() {
+		return w.describedBoards(w.Definition.Series.Name)
+	}
+	return w.boards(w.hereLayer)
+}
+
+func (w *Workspace) boardsOf(id distro.BuildID) ([]Board, error) {
+	if w.bitbake() {
+		return w.describedBoards(string(id))
+	}
+	return w.boards(w.exportedLayer(id))
 }
 
 // layerFile finds a file in the layers; the last layer that has it wins.
@@ -70,13 +87,13 @@ func (w *Workspace) exportedLayer(id distro.BuildID) func(config.Layer) string {
 // architectures, and those of each board's own packages and its SoC family's.
 func (w *Workspace) scopes() []string {
 	arches := w.Definition.Builder.Arches
-	if len(arches) == 0 {
+	if len(arches) == 0 && !w.bitbake() {
 		arches = []string{"x86_64"}
 	}
 	out := append([]string{"noarch"}, arches...)
-	boards, _ := w.boards(w.hereLayer) // whoever needs the boards themselves reports what is wrong
+	boards, _ := w.boardsHere() // whoever needs the boards themselves reports what is wrong
 	for _, b := range boards {
-		for _, a := range b.forScopes().OwnArchs() {
+		for _, a := range append([]string{b.File.Arch}, b.forScopes().OwnArchs()...) {
 			if !slices.Contains(out, a) {
 				out = append(out, a)
 			}

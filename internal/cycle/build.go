@@ -1,7 +1,6 @@
 package cycle
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 
 	"slipway/internal/distro"
@@ -18,7 +16,7 @@ import (
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/keyring"
-	"slipway/internal/layers"
+	"slipway/internal/prserv/fork"
 	"slipway/internal/state"
 	"slipway/internal/store"
 )
@@ -39,11 +37,14 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 		return Build{}, err
 	}
 	numbers := &numbers{}
-	if numbers.databases, err = w.openDatabases(); err != nil {
+	if numbers.databases, err = w.openDatabases(ctx); err != nil {
 		return Build{}, err
 	}
 	defer numbers.databases.Close()
-	builder, err := w.Builder(numbers)
+	builder, err := w.Builder(Means{Numbers: numbers, SState: w.mirrorDir(distro.SState), Downloads: w.mirrorDir(distro.Downloads),
+		Serve: func(ctx context.Context, id distro.BuildID) (*fork.Build, error) {
+			return numbers.databases.Fork(ctx, w.overlay(id))
+		}})
 	if err != nil {
 		return Build{}, err
 	}
@@ -197,15 +198,31 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *
 			if err == nil {
 				err = builder.Prepare(ctx, b.Revision, seed, filepath.Join(dir, "build"))
 			}
-			return end(t, err, fmt.Sprintf("%d packages, %d numbers", len(seed.Packages), len(seed.Numbers)))
+			if err := end(t, err, fmt.Sprintf("%d packages, %d numbers", len(seed.Packages), len(seed.Numbers))); err != nil {
+				return err
+			}
+			if d, ok := builder.(Describer); ok {
+				return w.describeBoards(ctx, d, b.ID, filepath.Join(dir, "build"))
+			}
+			return nil
 		}},
 		{Name: "build", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			t := w.Talk.Step(fmt.Sprintf("build %s for %s", b.ID, b.Version))
 			total, kept := 0, 0
 			tasks := map[string]Task{}
+			many := w.bitbake() // tasks by the thousand: only what is at work is told
 			err := builder.Build(ctx, filepath.Join(dir, "build"), func(e distro.BuildEvent) {
 				total = max(total, e.Total)
+				if many && (e.Type == "note" || e.Type == "plan") {
+					t.Note(e.Text)
+					beat(e.Text)
+				}
 				if e.Task == "" {
+					return
+				}
+				if many && e.Type != "failed" {
+					t.Progress(e.Done, e.Total, strings.Join(e.Running, ", "))
+					beat(e.Task)
 					return
 				}
 				if e.Type == "kept" {
@@ -244,7 +261,7 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *
 			return end(t, err, n)
 		}},
 		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			if len(w.Definition.Boards) == 0 {
+			if len(w.Definition.Boards) == 0 || w.bitbake() { // BitBake's own images were collected
 				return nil
 			}
 			t := w.Talk.Step("images")
@@ -278,115 +295,6 @@ func end(t Task, err error, summary string) error {
 	}
 	t.Done(summary)
 	return nil
-}
-
-// collect stores every artifact of the build by digest and notes it in the
-// build's document.
-func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder Builder, numbers *numbers) (string, error) {
-	var arts []distro.Artifact
-	var packages []distro.PackageRecord
-	var rows []distro.NumberRow
-	put := func(class distro.Class, name, path string) (distro.Artifact, error) {
-		d, size, err := store.PutFile(ctx, w.Blobs, path)
-		a := distro.Artifact{Class: class, Name: name, Digest: d, Size: size}
-		if err == nil {
-			arts = append(arts, a)
-		}
-		return a, errs.Wrap(err, "store %s %s", class, name)
-	}
-	putBytes := func(class distro.Class, name string, data []byte) error {
-		d, size, err := w.Blobs.Put(ctx, bytes.NewReader(data))
-		arts = append(arts, distro.Artifact{Class: class, Name: name, Digest: d, Size: size})
-		return errs.Wrap(err, "store %s %s", class, name)
-	}
-	for out, err := range builder.Collect(ctx, filepath.Join(w.work(b.ID), "build")) {
-		if err != nil {
-			return "", err
-		}
-		if out.Class == distro.Packages && out.Package.Kept {
-			packages = append(packages, *out.Package)
-			continue
-		}
-		a, err := put(out.Class, out.Name, out.Path)
-		if err != nil {
-			return "", err
-		}
-		if out.Class == distro.Packages {
-			if a.Digest != out.Package.Digest {
-				return "", errs.E(errs.Denied, fmt.Sprintf("package %s changed while it was collected", out.Name), errs.Hint("build again; something else writes in "+w.work(b.ID)))
-			}
-			packages = append(packages, *out.Package)
-		}
-		if out.Class == distro.PRDatabase {
-			if err := readJSON(out.Path, &rows); err != nil {
-				return "", err
-			}
-		}
-	}
-	databases, err := numbers.recordOutputs(ctx, w, b, rows)
-	if err != nil {
-		return "", err
-	}
-	if _, err := put(distro.PRDatabase, databasesName, databases); err != nil {
-		return "", err
-	}
-	if err := putBytes(distro.Configuration, "slipway.yaml", c.definition); err != nil {
-		return "", err
-	}
-	if err := putBytes(distro.Configuration, "revision.json", distro.CanonicalJSON(b.Revision)); err != nil {
-		return "", err
-	}
-	for i, pin := range b.Revision.Layers {
-		bundle := filepath.Join(w.work(b.ID), "bundles", pin.Name+".bundle")
-		if err := os.MkdirAll(filepath.Dir(bundle), 0o755); err != nil {
-			return "", errs.E(errs.Unavailable, "write the layer's bundle", err)
-		}
-		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
-		if err == nil {
-			err = layers.Bundle(ctx, repo, pin.Commit, bundle)
-		}
-		if err != nil {
-			return "", errs.Wrap(err, "bundle layer %s", pin.Name)
-		}
-		if _, err := put(distro.Configuration, "layers/"+pin.Name+".bundle", bundle); err != nil {
-			return "", err
-		}
-	}
-	for _, s := range b.Revision.Sources {
-		arts = append(arts, distro.Artifact{Class: distro.Downloads, Name: s.Spec + "/" + s.Name, Digest: s.Digest, Size: s.Size})
-	}
-	sort.Slice(arts, func(i, j int) bool {
-		if arts[i].Class != arts[j].Class {
-			return arts[i].Class < arts[j].Class
-		}
-		return arts[i].Name < arts[j].Name
-	})
-	for i := range packages {
-		if p := &packages[i]; !p.Kept || p.Internal != "" { // what is published stays in its feed
-			p.Scope = distro.SplitScope(p.Scope, p.Name, w.Definition.Feeds.Separate)
-		}
-	}
-	feed.SortRecords(packages)
-	policy := w.Definition.PublicPolicy()
-	judgePublic(policy, packages)
-	nb, err := w.update(ctx, b.ID, "collected", func(x *Build) error {
-		x.Artifacts, x.Packages, x.Numbers, x.Public = arts, packages, rows, &policy
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	*b = nb
-	fresh, inside, others := len(fresh(packages)), "", 0
-	if n := len(internal(packages)); n > 0 {
-		inside = fmt.Sprintf(", %d internal", n)
-	}
-	for _, a := range arts {
-		if a.Class != distro.Packages {
-			others++
-		}
-	}
-	return fmt.Sprintf("%d packages (%d new, %d kept%s), %d other artifacts", len(packages), fresh, len(public(packages))-fresh, inside, others), nil
 }
 
 // candidateFeed makes the feed that publishing this candidate would make, in the
@@ -546,13 +454,12 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 	for _, a := range arts {
 		have[a.Name] = true
 	}
-	for _, path := range w.liveLogs(b.ID) {
-		name := filepath.Base(path)
-		if have[name] {
+	for _, l := range w.liveLogs(b.ID) {
+		if have[l.Name] {
 			continue
 		}
-		if d, size, err := store.PutFile(ctx, w.Blobs, path); err == nil {
-			arts = append(arts, distro.Artifact{Class: logClass(name), Name: name, Digest: d, Size: size})
+		if d, size, err := store.PutFile(ctx, w.Blobs, l.Path); err == nil {
+			arts = append(arts, distro.Artifact{Class: l.Class, Name: l.Name, Digest: d, Size: size})
 		}
 	}
 	var sources []string

@@ -100,7 +100,18 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 	dir := w.work(b.ID)
 	s := distro.Seed{Version: b.Version, Build: b.ID, Title: w.Definition.Title, Layers: map[string]string{},
 		Sources: filepath.Join(dir, "sources"), FeedConfig: filepath.Join(dir, "feed-configuration")}
+	if w.bitbake() {
+		var err error
+		if s.Layers, err = w.checkOut(ctx, b.Revision, filepath.Join(dir, "layers"), func(i int) (string, error) {
+			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		}); err != nil {
+			return s, err
+		}
+	}
 	for i, pin := range b.Revision.Layers {
+		if w.bitbake() {
+			break
+		}
 		dest := filepath.Join(dir, "layers", pin.Name)
 		if err := os.RemoveAll(dest); err != nil {
 			return s, errs.E(errs.Unavailable, "clear "+dest, err)
@@ -114,12 +125,14 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		}
 		s.Layers[pin.Name] = dest
 	}
-	boards, err := w.boards(w.exportedLayer(b.ID))
-	if err != nil {
-		return s, err
-	}
-	for _, board := range boards {
-		s.Boards = append(s.Boards, board.forScopes())
+	if !w.bitbake() {
+		boards, err := w.boards(w.exportedLayer(b.ID))
+		if err != nil {
+			return s, err
+		}
+		for _, board := range boards {
+			s.Boards = append(s.Boards, board.forScopes())
+		}
 	}
 	for _, pin := range b.Revision.Sources {
 		if err := w.copyBlob(ctx, pin.Digest, filepath.Join(s.Sources, pin.Digest.Hex())); err != nil {
@@ -141,6 +154,9 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 			return s, err
 		}
 		s.Numbers, s.Packages = base.Numbers, slices.Concat(feed.Twins(base.Packages, twins), base.Internal)
+	}
+	if w.bitbake() {
+		return s, w.seedBitBake(ctx, b, &s)
 	}
 	return s, nil
 }
@@ -177,20 +193,23 @@ func (w *Workspace) commits(ctx context.Context, b Build, source string) []strin
 		if i >= len(w.Definition.Layers) {
 			break
 		}
-		path := l.Path
-		if source != "" {
-			path = filepath.ToSlash(filepath.Join(l.Path, "specs", source))
+		if from[l.Name] == "" && l.URL != "" {
+			continue // all of another project's history
 		}
 		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
 		if err != nil {
 			continue
 		}
-		log, err := layers.Log(ctx, repo, from[l.Name], l.Commit, path)
-		if err != nil {
-			continue
-		}
-		for _, c := range log {
-			out = append(out, fmt.Sprintf("%.10s %s", c.ID, c.Subject))
+		for _, path := range w.sourcePaths(b, l, source) {
+			log, err := layers.Log(ctx, repo, from[l.Name], l.Commit, path)
+			if err != nil {
+				continue
+			}
+			for _, c := range log {
+				if s := fmt.Sprintf("%.10s %s", c.ID, c.Subject); !slices.Contains(out, s) {
+					out = append(out, s)
+				}
+			}
 		}
 	}
 	return out

@@ -25,10 +25,13 @@ func (w *Workspace) overlay(id distro.BuildID) string {
 // Databases is the file with the PR and hash equivalence databases of the series.
 func (w *Workspace) Databases() string { return w.internal("databases", "series.db") }
 
-func (w *Workspace) openDatabases() (*fork.Base, error) {
+func (w *Workspace) openDatabases(ctx context.Context) (*fork.Base, error) {
 	path := w.Databases()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, errs.E(errs.Unavailable, "make the folder of the databases", err)
+	}
+	if err := w.restoreDatabases(ctx, path); err != nil {
+		return nil, err
 	}
 	b, err := fork.Open(path)
 	return b, errs.Wrap(err, "PR and hash equivalence databases")
@@ -61,7 +64,7 @@ func (w *Workspace) settleDatabases(ctx context.Context) (err error) {
 			continue
 		default:
 			if base == nil {
-				if base, err = w.openDatabases(); err != nil {
+				if base, err = w.openDatabases(ctx); err != nil {
 					return err
 				}
 			}
@@ -113,6 +116,9 @@ func (n *numbers) recordOutputs(ctx context.Context, w *Workspace, b *Build, row
 		outputs[i] = fork.Output{Recipe: r.Source, Version: r.Version, Arch: r.Arch, Number: r.Number, Inputs: r.Inputs.Hex(), Content: r.Content.Hex()}
 	}
 	dir := w.overlay(b.ID)
+	if w.bitbake() {
+		outputs = nil // it has asked and reported itself
+	}
 	if err := n.databases.Record(ctx, dir, b.Created, outputs); err != nil {
 		return "", errs.Wrap(err, "record numbers and hashes")
 	}

@@ -34,7 +34,7 @@ func (w *Workspace) NewDevice(ctx context.Context, dir, url string) (*Device, er
 		return nil, err
 	}
 	d := &Device{w: w, url: url}
-	boards, err := w.boards(w.hereLayer)
+	boards, err := w.boardsHere()
 	if err != nil {
 		return nil, err
 	}

@@ -95,4 +95,5 @@ const (
 	kindJournal = "journal"
 	kindAnswers = "answers"
 	kindChange  = "change" // by series and serial
+	kindBoards  = "boards" // by build, and by series: the newest
 )

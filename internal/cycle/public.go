@@ -10,6 +10,7 @@ import (
 
 	"slipway/internal/check"
 	"slipway/internal/compose"
+	"slipway/internal/config"
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
@@ -128,6 +129,9 @@ func (w *Workspace) imageContents(ctx context.Context, b Build) ([]check.ImageCo
 			known[r.HeaderDigest] = r
 		}
 	}
+	if b.Revision.Builder.Kind == config.BitBake {
+		return w.bitbakeImages(ctx, b)
+	}
 	var out []check.ImageContent
 	for _, a := range b.Artifacts {
 		if a.Class != distro.Images || !strings.HasSuffix(a.Name, ".json") {
@@ -163,10 +167,21 @@ func (w *Workspace) publicImages(ctx context.Context, b Build) (map[string]bool,
 	}
 	then, today := b.policy(w.Definition), w.Definition.PublicPolicy()
 	out := map[string]bool{}
+	may := func(from []distro.Origin) bool {
+		was, _ := then.Public(distro.Images, from...)
+		is, _ := today.Public(distro.Images, from...)
+		return was && is
+	}
+	if b.Revision.Builder.Kind == config.BitBake {
+		for _, a := range b.Artifacts {
+			if a.Class == distro.Images {
+				out[a.Name] = may(imageOrigins(contents, a.Name))
+			}
+		}
+		return out, nil
+	}
 	for _, c := range contents {
-		was, _ := then.Public(distro.Images, c.Origins()...)
-		is, _ := today.Public(distro.Images, c.Origins()...)
-		if was && is {
+		if may(c.Origins()) {
 			out[c.Name], out[c.Name+".json"] = true, true
 		}
 	}

@@ -3,9 +3,6 @@ package cycle
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -190,91 +187,4 @@ func (w *Workspace) buildStatus(ctx context.Context, b Build) distro.Status {
 		return distro.Lost
 	}
 	return distro.Running
-}
-
-// LogEntry names one log of a build.
-type LogEntry struct {
-	Class  distro.Class  `json:"class"`
-	Name   string        `json:"name"`
-	Size   int64         `json:"size"`
-	Digest distro.Digest `json:"digest"`
-}
-
-// Logs lists a build's logs: console, tasks, and the transcripts of its tests.
-// Of a build that runs, or was cut off, they are the files as they are now,
-// without a digest.
-func (w *Workspace) Logs(b Build) []LogEntry {
-	var out []LogEntry
-	if len(b.Artifacts) == 0 {
-		for _, path := range w.liveLogs(b.ID) {
-			if info, err := os.Stat(path); err == nil {
-				out = append(out, LogEntry{Class: logClass(path), Name: filepath.Base(path), Size: info.Size()})
-			}
-		}
-		return out
-	}
-	add := func(as []distro.Artifact) {
-		for _, a := range as {
-			if a.Class == distro.TaskLog || a.Class == distro.ConsoleLog {
-				out = append(out, LogEntry{a.Class, a.Name, a.Size, a.Digest})
-			}
-		}
-	}
-	add(b.Artifacts)
-	for _, r := range b.Candidate.Checks {
-		add(r.Evidence)
-	}
-	return out
-}
-
-// liveLogs gives the paths of the logs that the builder writes, the console's
-// first; none yet is no error.
-func (w *Workspace) liveLogs(id distro.BuildID) []string {
-	dir := filepath.Join(w.work(id), "build")
-	var out []string
-	for _, pattern := range []string{"console.log", "logs/*.log"} {
-		found, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are sound
-		out = append(out, found...)
-	}
-	return out
-}
-
-func logClass(path string) distro.Class {
-	if filepath.Base(path) == "console.log" {
-		return distro.ConsoleLog
-	}
-	return distro.TaskLog
-}
-
-// Log opens one log: by its name, with or without ".log"; "" gives the console.
-func (w *Workspace) Log(ctx context.Context, b Build, task string) (io.ReadCloser, error) {
-	var names []string
-	for _, l := range w.Logs(b) {
-		base := strings.TrimSuffix(l.Name, ".log")
-		if l.Name == task || base == task || task == "" && l.Class == distro.ConsoleLog {
-			if l.Digest == "" {
-				for _, path := range w.liveLogs(b.ID) {
-					if filepath.Base(path) == l.Name {
-						f, err := os.Open(path)
-						if err != nil {
-							return nil, errs.E(errs.Unavailable, "log "+l.Name+" of "+string(b.ID), err)
-						}
-						return f, nil
-					}
-				}
-			}
-			f, err := w.Blobs.Open(ctx, l.Digest)
-			return f, errs.Wrap(err, "log %s of %s", l.Name, b.ID)
-		}
-		names = append(names, base)
-	}
-	opts := []any{errs.Hintf("slipway log %s --list", b.ID)}
-	if n := errs.Near(task, names); n != "" {
-		opts = []any{errs.Hintf("did you mean %q?", n)}
-	}
-	what := "log of task " + task
-	if task == "" {
-		what = "console log"
-	}
-	return nil, errs.E(errs.NotFound, fmt.Sprintf("build %s has no %s", b.ID, what), opts...)
 }

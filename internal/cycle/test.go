@@ -17,6 +17,7 @@ import (
 	"slipway/internal/feed"
 	"slipway/internal/gate"
 	"slipway/internal/rpm"
+	"slipway/internal/state"
 	"slipway/internal/store"
 )
 
@@ -221,9 +222,16 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return nil, err
 	}
 	bed.Read = to.read
-	boards, err := w.boards(w.exportedLayer(b.ID))
+	boards, err := w.boardsOf(b.ID)
 	if err != nil {
 		return nil, err
+	}
+	if w.bitbake() {
+		d, _, err := state.Load[Described](ctx, w.State, kindBoards, string(b.ID))
+		if err != nil {
+			return nil, err
+		}
+		bed.Settings, bed.Recipes = d.Findings, true
 	}
 	for _, board := range boards {
 		bed.Boards = append(bed.Boards, board.forScopes())

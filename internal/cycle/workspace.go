@@ -64,7 +64,7 @@ type Parts struct {
 	State     state.Store
 	Blobs     store.Blobs
 	Tree      store.Tree // the publication
-	Builder   func(numbers Numbers) (Builder, error)
+	Builder   func(Means) (Builder, error)
 	Keys      func() (Keys, error)              // opens the production keys; only approve's successors and publish call it
 	Public    func() (map[string][]byte, error) // the public keys alone, armoured, by role
 	Keyring   func() (*keyring.Keyring, error)  // as it is in force

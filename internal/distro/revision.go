@@ -78,4 +78,6 @@ type BuildEvent struct {
 	Done  int    `json:"done,omitempty"`  // tasks finished
 	Total int    `json:"total,omitempty"` // tasks of all
 	Log   string `json:"log,omitempty"`   // path of the task's log
+	// Running are the tasks at work with their ages, oldest first, when there are many.
+	Running []string `json:"running,omitempty"`
 }

@@ -15,6 +15,8 @@ type Seed struct {
 	Sources string `json:"sources"`
 	// FeedConfig is a folder with the generated feed configuration: <distribution>.repo, RPM-GPG-KEY-* and vars/*.
 	FeedConfig string `json:"feed_config"`
+	// Buildhistory is a folder with the base release's, "" for none (BitBake).
+	Buildhistory string `json:"buildhistory,omitempty"`
 	// Numbers is the base release's PR database, Packages its packages (digests of the signed files).
 	Numbers  []NumberRow     `json:"numbers"`
 	Packages []PackageRecord `json:"packages"`
@@ -22,8 +24,11 @@ type Seed struct {
 
 // Output is one file that a builder leaves for collection.
 type Output struct {
-	Class   Class
-	Name    string         // as in Artifact.Name
-	Path    string         // absolute; "" for a kept package, whose published file stays in use
-	Package *PackageRecord // for class packages
+	Class Class
+	Name  string // as in Artifact.Name
+	Path  string // absolute; "" for a kept package, whose published file stays in use
+	// Released: the file is one of the mirrors of what was released (sstate, downloads),
+	// by the same name, and was not made by this build. Path is "".
+	Released bool
+	Package  *PackageRecord // for class packages
 }
