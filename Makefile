@@ -53,7 +53,7 @@ staticcheck: ## staticcheck, pinned in tools/go.mod, and gofmt
 	@scripts/check-go
 	@echo "== staticcheck"
 	@$(STATICCHECK) ./...
-	@bad=$$(gofmt -l cmd internal scripts examples 2>/dev/null); [ -z "$$bad" ] || { echo "gofmt -w $$bad"; exit 1; }
+	@bad=$$(gofmt -l cmd internal scripts examples layers 2>/dev/null); [ -z "$$bad" ] || { echo "gofmt -w $$bad"; exit 1; }
 
 shellcheck: ## shellcheck on our scripts, where it is installed
-	@if command -v shellcheck >/dev/null; then echo "== shellcheck"; grep -lE '^#!.*sh' scripts/* scripts/bench.d/* .ci/run 2>/dev/null | xargs shellcheck; fi
+	@if command -v shellcheck >/dev/null; then echo "== shellcheck"; grep -lE '^#!.*sh' scripts/* scripts/bench.d/* .ci/run $$(find layers/meta-slipway -type f) 2>/dev/null | xargs shellcheck; fi

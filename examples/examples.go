@@ -3,8 +3,8 @@
 //
 // A distribution is a folder here with revision-1, revision-2, ...: the first
 // holds the whole workspace, each further one the files that change. In each,
-// commit.txt says who committed it and when, with fixed dates, what to delete
-// and why. Each test of the whole cycle uses them, so they stay small: all of
+// commit.txt says who committed it and when, with fixed dates, what to delete, which
+// files are taken from meta-slipway, and why. Each test of the whole cycle uses them, so they stay small: all of
 // halyard-packages builds in seconds.
 package examples
 
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"slipway/internal/errs"
+	"slipway/layers"
 )
 
 //go:embed all:halyard all:halyard-packages
@@ -34,6 +35,8 @@ type Revision struct {
 	Files   map[string][]byte // path in the workspace -> bytes, of new and changed files
 	Exec    map[string]bool   // those of Files that are programs
 	Delete  []string          // paths, in the order of commit.txt
+
+	take [][2]string // path in the workspace, path in meta-slipway
 }
 
 // Halyard gives the revisions of Halyard Linux, oldest first: the first, a
@@ -131,18 +134,30 @@ func readRevision(sub fs.FS, tag string) (Revision, error) {
 		if p == "commit.txt" {
 			return r.header(string(data))
 		}
-		r.Files[p] = data
-		// An embedded file has lost its mode.
-		if strings.HasPrefix(string(data), "#!") {
-			r.Exec[p] = true
-		}
+		r.add(p, data)
 		return nil
 	})
+	for _, t := range r.take {
+		data, terr := fs.ReadFile(layers.MetaSlipway(), t[1])
+		if terr != nil {
+			return r, errs.E(errs.Invalid, "commit.txt takes a file that meta-slipway does not have: "+t[1], terr)
+		}
+		r.add(t[0], data)
+	}
 	return r, err
 }
 
+func (r *Revision) add(path string, data []byte) {
+	r.Files[path] = data
+	// An embedded file has lost its mode.
+	if strings.HasPrefix(string(data), "#!") {
+		r.Exec[path] = true
+	}
+}
+
 // header reads commit.txt: lines "Author:", "Date:" (RFC 3339), any number of
-// "Delete:", an empty line, the message.
+// "Delete:" and "Take:" (a path, and the file's in meta-slipway), an empty line, the
+// message.
 func (r *Revision) header(text string) error {
 	head, message, ok := strings.Cut(text, "\n\n")
 	if !ok {
@@ -157,6 +172,12 @@ func (r *Revision) header(text string) error {
 			r.Author = value
 		case "Date":
 			r.Date, err = time.Parse(time.RFC3339, value)
+		case "Take":
+			to, from, found := strings.Cut(value, " ")
+			if !found {
+				err = errs.Ef(errs.Invalid, "%q names one path, not two", line)
+			}
+			r.take = append(r.take, [2]string{to, from})
 		case "Delete":
 			r.Delete = append(r.Delete, value)
 		default:

@@ -30,6 +30,10 @@ func TestHalyardRevisions(t *testing.T) {
 			t.Errorf("revision 1 has no %s", f)
 		}
 	}
+	const script = "layers/halyard/specs/firstboot/slipway-firstboot" // of meta-slipway
+	if !strings.Contains(string(first.Files[script]), "slipway: ") || !first.Exec[script] {
+		t.Error("revision 1 has no script for the first boot")
+	}
 	if !first.Exec["layers/halyard/specs/rigging-tools/rig-list"] || first.Exec["slipway.yaml"] || first.Files["commit.txt"] != nil {
 		t.Error("modes or files of revision 1 are wrong")
 	}
@@ -98,6 +102,8 @@ func TestReadRefuses(t *testing.T) {
 		"no message": "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\n",
 		"no author":  "Date: 2026-01-12T09:00:00Z\n\nx\n",
 		"bad date":   "Author: A <a@example.org>\nDate: yesterday\n\nx\n",
+		"take one":   "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nTake: a\n\nx\n",
+		"take none":  "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nTake: a b\n\nx\n",
 		"other key":  "Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nRemove: x\n\nx\n",
 	} {
 		if _, err := read(fstest.MapFS{"x/revision-1/commit.txt": {Data: []byte(text)}}, "x"); err == nil {

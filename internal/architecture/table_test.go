@@ -21,6 +21,7 @@ var levels = map[string]level{
 	"internal/errs":   core,
 	"examples":        core, // embedded files, no code
 	"examples/boards": core, // tests only
+	"layers":          core, // an embedded Yocto layer, no code
 
 	"internal/config":    format,
 	"internal/imagefs":   format,
@@ -79,6 +80,7 @@ var levels = map[string]level{
 var peers = []struct{ from, to, why string }{
 	{"internal/distro", "internal/errs", "errs is the one package below the nouns: rules refuse with a kind and a hint"},
 	{"examples", "internal/errs", "as above: an unknown example is an error with a hint"},
+	{"examples", "layers", "the example's devices run the scripts of meta-slipway"},
 	{"internal/rpmmd", "internal/rpm", "metadata is made from package headers"},
 	{"internal/store/s3", "internal/store", "it is a store, with the same names and refusals"},
 	{"internal/bitbake", "internal/prserv/fork", "its tests alone: real BitBake asks the real servers"},
@@ -120,6 +122,7 @@ var peers = []struct{ from, to, why string }{
 var livesInTests = map[string]string{
 	"examples":        "each example is data, and is built and installed by its test",
 	"examples/boards": "as above, for the example with boards",
+	"layers":          "a layer is data: its scripts are run, its recipes built and installed by its tests",
 }
 
 // leaves import nothing of the project but core.
