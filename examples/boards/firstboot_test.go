@@ -1,7 +1,6 @@
 package boards_test
 
 import (
-	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,8 +25,7 @@ func firstBoots(t *testing.T, r *root) {
 	text := strings.Replace(string(data), commit, `cut && mv -f "$1.new" "$1" && cut`, 1)
 	text = strings.Replace(text, "set -u\n", "set -u\n"+cut, 1)
 	write(t, filepath.Join(r.dir, "cut"), []byte(text))
-	noise := make([]byte, 1<<16)
-	rand.Read(noise)
+	write(t, filepath.Join(r.dir, "dev/urandom"), nil) // a mount point: dropbear writes into it
 	shadow, err := os.ReadFile(filepath.Join(r.dir, "etc/shadow"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +46,7 @@ func firstBoots(t *testing.T, r *root) {
 				write(t, seed, []byte("# no key\n"+key))
 			}
 			boot := func(point int) (string, error) {
-				// dropbear writes into it.
-				write(t, filepath.Join(r.dir, "dev/urandom"), noise)
-				return try(t, "env", fmt.Sprintf("CUT=%d", point), "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "chroot", r.dir, "/bin/sh", "/cut")
+				return try(t, "env", fmt.Sprintf("CUT=%d", point), "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "unshare", "-m", "sh", "-c", `mount --bind /dev/urandom "$0/dev/urandom" && exec chroot "$0" /bin/sh /cut`, r.dir)
 			}
 			first, err := boot(point)
 			if err == nil {
