@@ -15,7 +15,8 @@ func TestRealBitBakeMetaSlipway(t *testing.T) {
 	t.Parallel()
 	y := newYocto(t, "")
 	y.given()
-	conf := y.deviceConf("systemd usrmerge")
+	// As a BSP layer's machine has it.
+	conf := y.deviceConf("systemd usrmerge") + "PACKAGE_EXTRA_ARCHS:append = \" fixture-family\"\n"
 	y.configure(conf+"PREFERRED_VERSION_linux-device = \"6.18.1\"\n", "meta-fixture", "meta-slipway", "meta-device")
 	out := y.must("bitbake", "packagegroup-slipway", "stand-ins", "virtual/kernel")
 	made := y.packages()
@@ -34,6 +35,7 @@ func TestRealBitBakeMetaSlipway(t *testing.T) {
 /etc/dnf/vars/slipway_snapshot -rw-r--r-- c
 /etc/dnf/vars/slipway_arch -rw-r--r--
 /etc/dnf/vars/slipway_machine -rw-r--r--
+/etc/dnf/vars/slipway_soc -rw-r--r--
 /etc/default/slipway-firstboot -rw-r--r-- c
 /etc/ssh/sshd_config.d drwxr-xr-x
 /home/root/.ssh drwx------
@@ -102,14 +104,14 @@ func (r *target) repositories() {
 	if err != nil {
 		r.t.Fatal(err, string(out))
 	}
-	for _, want := range []string{"https://feeds.example.org/halyard/1/current/noarch", "https://feeds.example.org/halyard/1/current/core2_64", "https://feeds.example.org/halyard/1/current/fixture_a", "https://feeds.example.org/halyard/1/history/core2_64"} {
+	for _, want := range []string{"https://feeds.example.org/halyard/1/current/noarch", "https://feeds.example.org/halyard/1/current/core2_64", "https://feeds.example.org/halyard/1/current/fixture_a", "https://feeds.example.org/halyard/1/current/fixture_family", "https://feeds.example.org/halyard/1/history/core2_64"} {
 		if !strings.Contains(string(out), want) {
 			r.t.Errorf("dnf does not ask %s:\n%s", want, out)
 		}
 	}
 	repo := r.read("etc/yum.repos.d/halyard.repo")
 	sections := strings.Count(repo, "\n[") + 1
-	if sections != 6 || strings.Count(repo, "\ngpgcheck=1\n") != sections || strings.Count(repo, "\nrepo_gpgcheck=1\n") != sections {
+	if sections != 8 || strings.Count(repo, "\ngpgcheck=1\n") != sections || strings.Count(repo, "\nrepo_gpgcheck=1\n") != sections {
 		r.t.Errorf("halyard.repo is\n%s", repo)
 	}
 }
@@ -280,4 +282,73 @@ func TestRealBitBakeMetaSlipwayCheckLayer(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Log(out[strings.LastIndex(out, "INFO: ")-400:])
+}
+
+// older is a release before wrynose: the same packages, by its own means.
+func older(t *testing.T, series string) {
+	upper := strings.ToUpper(series)
+	y := newYocto(t, "_"+upper)
+	y.given()
+	// The fixture's layers are for wrynose; here, what differs.
+	for _, layer := range []string{"meta-fixture", "meta-device"} {
+		path := "layers/" + layer + "/conf/layer.conf"
+		data, err := os.ReadFile(y.path(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.write(path, strings.Replace(string(data), `"wrynose"`, `"`+series+`"`, 1))
+	}
+	inc := "layers/meta-fixture/conf/distro/include/hosttools.inc"
+	data, err := os.ReadFile(y.path(inc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.write(inc, strings.Replace(string(data), "${UNPACKDIR},", "", 1))
+	y.configure(y.deviceConf("systemd usrmerge")+`UNPACKDIR = "${WORKDIR}"
+ASSUME_PROVIDED += "virtual/${TARGET_PREFIX}gcc virtual/${TARGET_PREFIX}g++ virtual/${TARGET_PREFIX}binutils virtual/${TARGET_PREFIX}compilerlibs"
+`, "meta-fixture", "meta-slipway", "meta-device")
+	environment := y.must("bitbake", "-e")
+	want := map[string]string{"SLIPWAY_SEQUOIA": "", "BB_SIGNATURE_HANDLER": "OEEquivHash", "BUILDHISTORY_COMMIT": "1", "COPYLEFT_LICENSE_INCLUDE": "*", "BB_GENERATE_MIRROR_TARBALLS": "1", "PACKAGE_CLASSES": "package_rpm"}
+	classes := "buildhistory archiver create-spdx"
+	if series != "kirkstone" {
+		classes += " vex"
+	}
+	want["SLIPWAY_CLASSES"] = classes
+	for name, text := range want {
+		if got := value(environment, name); got != text {
+			t.Errorf("%s is %q, want %q", name, got, text)
+		}
+	}
+	y.must("bitbake", "packagegroup-slipway", "stand-ins", "virtual/kernel")
+	r := newTarget(t, true)
+	r.add(y)
+	r.dnf("install", "packagegroup-slipway", "kernel-set")
+	if bad := r.rpm("-Va"); bad != "" {
+		t.Errorf("rpm -Va:\n%s", bad)
+	}
+	if got := r.rpm("-q", "--requires", "slipway-feed-config"); !strings.Contains(got, "gnupg\n") && !strings.HasSuffix(got, "gnupg") {
+		t.Errorf("slipway-feed-config does not require gnupg:\n%s", got)
+	}
+	if got := r.rpm("-q", "--requires", "kernel-set"); !strings.Contains(got, "kernel-module-horn-6.18.2-device = 6.18.2-r0.0\n") || !strings.Contains(got, "kernel-image-6.18.2-device = 6.18.2-r0.0\n") {
+		t.Errorf("kernel-set requires\n%s", got)
+	}
+	if r.boots() != "bzImage-6.18.2-device" {
+		t.Errorf("it boots %s", r.boots())
+	}
+	r.files(`/etc/yum.repos.d/halyard.repo -rw-r--r-- c
+/usr/sbin/slipway-firstboot -rwxr-xr-x
+/usr/lib/systemd/system/slipway-firstboot.service -rw-r--r--
+/usr/lib/systemd/system/slipway-device.service -rw-r--r--
+/usr/lib/systemd/system-preset/95-slipway.preset -rw-r--r--
+`)
+}
+
+func TestRealYoctoScarthgapMetaSlipway(t *testing.T) {
+	t.Parallel()
+	older(t, "scarthgap")
+}
+
+func TestRealYoctoKirkstoneMetaSlipway(t *testing.T) {
+	t.Parallel()
+	older(t, "kirkstone")
 }

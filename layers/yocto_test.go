@@ -180,7 +180,7 @@ SLIPWAY_DEVICE_DIR = "` + y.path("programs") + `"
 func (y *yocto) given() {
 	y.t.Helper()
 	keys := map[string][]byte{"package": []byte("the package key\n"), "metadata": []byte("the metadata key\n")}
-	for name, data := range feed.Configuration("halyard", "Halyard Linux", "1", "https://feeds.example.org/halyard", []string{"noarch", feed.ArchVariable, feed.MachineVariable}, keys) {
+	for name, data := range feed.Configuration("halyard", "Halyard Linux", "1", "https://feeds.example.org/halyard", []string{"noarch", feed.ArchVariable, feed.MachineVariable, feed.SoCVariable}, keys) {
 		y.write("feed/"+name, string(data))
 	}
 	program := exec.CommandContext(y.t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", y.path("programs/slipway-device-amd64"), "../cmd/slipway-device")
@@ -190,11 +190,21 @@ func (y *yocto) given() {
 	}
 }
 
+// deployed is the folder of packages: older releases add the C library's name to TMPDIR.
+func (y *yocto) deployed() string {
+	y.t.Helper()
+	found, err := filepath.Glob(y.path("top/tmp*/deploy/rpm"))
+	if err != nil || len(found) != 1 {
+		y.t.Fatal("folders with packages:", found, err)
+	}
+	return found[0]
+}
+
 // packages are those that were made, by name; without -dev and -dbg.
 func (y *yocto) packages() map[string]string {
 	y.t.Helper()
 	all := map[string]string{}
-	err := filepath.WalkDir(y.path("top/tmp/deploy/rpm"), func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(y.deployed(), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".rpm") {
 			return err
 		}
@@ -256,7 +266,7 @@ func newTarget(t *testing.T, merged bool) *target {
 // add puts what was built into the feed, which is cumulative.
 func (r *target) add(y *yocto) {
 	r.t.Helper()
-	for _, args := range [][]string{{"cp", "-r", "-n", y.path("top/tmp/deploy/rpm") + "/.", r.feeds}, {"createrepo_c", "-q", r.feeds}} {
+	for _, args := range [][]string{{"cp", "-r", "-n", y.deployed() + "/.", r.feeds}, {"createrepo_c", "-q", r.feeds}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			r.t.Fatal(args, err, string(out))
 		}
