@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,8 +101,10 @@ func (r *Remote) SignNamed(ctx context.Context, m sign.Midstate, at time.Time, w
 	if err != nil {
 		return nil, err
 	}
+	// The newest key's signature comes first: zypper looks at the last one alone, and a
+	// device in the middle of a rotation knows the oldest key, if any.
 	var out []byte
-	for _, s := range a.Signatures {
+	for _, s := range slices.Backward(a.Signatures) {
 		p, err := r.public(ctx, s.Key, at)
 		if err != nil {
 			return nil, err
