@@ -32,6 +32,7 @@ var crashWork = map[string]func(dir string) error{
 		os.Exit(slipway("init", filepath.Join(dir, "boat"), "--adopt", filepath.Join(dir, "deploy"), "--by", "Ada Byron", "--no-passphrase"))
 		return nil
 	},
+	"tombstone": command("tombstone", "hello-1.0-2.noarch", "--because", "court order", "--by", "Ada Byron"),
 }
 
 func command(args ...string) func(dir string) error {
@@ -463,6 +464,56 @@ func TestCollectSurvivesKills(t *testing.T) {
 		}
 		if s := status(t, dir(n)); s.Head != "1.1" {
 			t.Errorf("status: %+v", s)
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+}
+
+// TestTombstoneSurvivesKills kills tombstone at its writes. After each kill verify finds
+// nothing wrong: serial 2 or 3, the bytes or the notice. The same command again removes
+// what it was to remove, and nothing else.
+func TestTombstoneSurvivesKills(t *testing.T) {
+	from := template(t)
+	again(t, from, "run", "--yes", "--by", "Ada Byron")
+	command, dir := copies(t, from)
+	const pool = "publication/1/pool/rpm/noarch/1/"
+	other, err := os.ReadFile(filepath.Join(from, pool+"hello-1.0-1.noarch.rpm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := func(n int) int { return strings.Count(tree(t, filepath.Join(dir(n), ".slipway/store")), "\n") }
+	var want string
+	var kept int
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("tombstone"), Sample: 12}, func(t *testing.T, n int) {
+		again(t, dir(n), "verify")
+		s := status(t, dir(n))
+		if n == 0 {
+			want, kept = strings.Join(undated(t, dir(0)), "\n"), blobs(0)
+		} else if s.Next != "slipway build" && !strings.HasPrefix(s.Next, "slipway tombstone 1/pool/rpm/noarch/1/hello-1.0-2.noarch.rpm ") {
+			t.Errorf("status after the kill: %+v", s)
+		}
+		if n > 0 && (s.Next != "slipway build" || serial(t, dir(n)) == 2) {
+			again(t, dir(n), "tombstone", "hello-1.0-2.noarch", "--because", "another word", "--by", "Somebody")
+		}
+		again(t, dir(n), "verify")
+		notice, err := os.ReadFile(filepath.Join(dir(n), "publication/1/removals/3.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir(n), pool+"hello-1.0-2.noarch.rpm")); err != nil || !bytes.Equal(b, notice) {
+			t.Errorf("in the place of the bytes: %v, %d bytes", err, len(b))
+		}
+		if b, err := os.ReadFile(filepath.Join(dir(n), pool+"hello-1.0-1.noarch.rpm")); err != nil || !bytes.Equal(b, other) {
+			t.Errorf("the package before: %v, %d bytes", err, len(b))
+		}
+		if got := strings.Join(undated(t, dir(n)), "\n"); got != want || blobs(n) != kept {
+			t.Errorf("%d blobs, want %d; the publication differs from an unharmed one:\n%s\nwant\n%s", blobs(n), kept, got, want)
+		}
+		if s := status(t, dir(n)); s.Next != "slipway build" || serial(t, dir(n)) != 3 {
+			t.Errorf("after the same command again: %+v", s)
 		}
 		os.RemoveAll(dir(n))
 	})

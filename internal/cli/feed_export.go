@@ -42,8 +42,8 @@ Without a place it goes to object_storage.publication of settings.yaml, as after
 each slipway publish. Credentials of an object store come from AWS_ACCESS_KEY_ID and
 AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			export := func(ctx context.Context, tree store.Tree, place string, object config.ObjectStorage) error {
-				if release != "" {
+			export := func(ctx context.Context, tree store.Tree, place string, object config.ObjectStorage, trust func(string) (feed.Trust, error)) error {
+				if o.Trust = trust; release != "" {
 					return a.exportRelease(ctx, tree, place, object, o, release)
 				}
 				done, err := a.export(ctx, tree, place, object, o)
@@ -58,7 +58,7 @@ AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 				if len(args) == 0 {
 					return errs.E(errs.Invalid, "no place to export to", errs.Hint("slipway feed export DIR --from "+from))
 				}
-				return export(c.Context(), store.ReadTree(from), args[0], object)
+				return export(c.Context(), store.ReadTree(from), args[0], object, a.strangersTrust(c.Context(), from))
 			}
 			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
 				place, in := first(args), w.Settings.ObjectStorage
@@ -82,7 +82,7 @@ AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 				if object.Region != "" {
 					in.Region = object.Region
 				}
-				return a.exclusive(ctx, w, func() error { return export(ctx, w.Tree, place, in) })
+				return a.exclusive(ctx, w, func() error { return export(ctx, w.Tree, place, in, ownTrust(w)) })
 			})
 		}}
 	c.Flags().StringVar(&from, "from", "", "a publication's folder (default: the workspace's)")
@@ -93,6 +93,29 @@ AWS_SECRET_ACCESS_KEY, or ~/.aws/credentials.`,
 	c.Flags().StringVar(&object.Endpoint, "endpoint", "", "address of the object store (default: settings.yaml, else Amazon's)")
 	c.Flags().StringVar(&object.Region, "region", "", "region of the bucket (default: settings.yaml, AWS_REGION, us-east-1)")
 	return c
+}
+
+// ownTrust gives the keys that removals of the workspace's publication are checked with.
+func ownTrust(w *cycle.Workspace) func(string) (feed.Trust, error) {
+	return func(string) (feed.Trust, error) {
+		t, err := workspaceTrust(w, nil)
+		return t.Trust, err
+	}
+}
+
+// strangersTrust is what slipway verify would trust a folder with.
+func (a *app) strangersTrust(ctx context.Context, dir string) func(string) (feed.Trust, error) {
+	return func(string) (feed.Trust, error) {
+		place, err := placeOf(dir)
+		if err != nil {
+			return feed.Trust{}, err
+		}
+		t, err := a.trust(ctx, store.ReadTree(dir), place, nil)
+		if t.note != "" && err == nil {
+			fmt.Fprintln(a.Err, t.note)
+		}
+		return t.Trust, err
+	}
 }
 
 // exclusive lets one export of a workspace run at a time: an older one must not
@@ -206,7 +229,7 @@ func (a *app) copyOut(ctx context.Context, w *cycle.Workspace) error {
 		return nil
 	}
 	err := a.exclusive(ctx, w, func() error {
-		_, err := a.export(ctx, w.Tree, object.Publication, object, feed.ExportOptions{})
+		_, err := a.export(ctx, w.Tree, object.Publication, object, feed.ExportOptions{Trust: ownTrust(w)})
 		return err
 	})
 	if err != nil {

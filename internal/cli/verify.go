@@ -122,6 +122,9 @@ func writeVerified(out io.Writer, r *feed.Report) {
 	for _, n := range r.Notes {
 		fmt.Fprintln(out, "note:", n)
 	}
+	for _, g := range r.Removed {
+		fmt.Fprintf(out, "removed by law: %s (%s), on %s by %s: %s\n", g.File, g.Notice, g.At[:10], g.By, g.Why)
+	}
 	for _, f := range r.Findings {
 		fmt.Fprintln(out, f)
 	}

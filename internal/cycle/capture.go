@@ -153,7 +153,11 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		if err != nil {
 			return s, err
 		}
-		s.Numbers, s.Packages = base.Numbers, slices.Concat(feed.Twins(base.Packages, twins), base.Internal)
+		gone, err := w.gone(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.Numbers, s.Packages = base.Numbers, slices.Concat(gone.standing(feed.Twins(base.Packages, twins)), base.Internal)
 	}
 	if w.bitbake() {
 		return s, w.seedBitBake(ctx, b, &s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"slipway/internal/distro"
@@ -30,6 +31,8 @@ type Change struct {
 	Packages []distro.PackageRecord `json:"packages,omitempty"`
 	// Advisories are those that it brings, or the next version of.
 	Advisories []distro.Advisory `json:"advisories,omitempty"`
+	// Removed are the files that a removal takes away.
+	Removed []feed.RemovedFile `json:"removed,omitempty"`
 }
 
 // ChangeKind says what a change is.
@@ -40,6 +43,7 @@ const (
 	Withdrawal ChangeKind = "withdrawal"
 	Resigning  ChangeKind = "new signing"
 	Advising   ChangeKind = "advisory"
+	Removal    ChangeKind = "removal"
 )
 
 // Changes gives the serials that brought no new release, oldest first.
@@ -58,6 +62,12 @@ func (c Change) again() string {
 		return "slipway publish --resign --because " + strconv.Quote(c.Decision.Because)
 	case Advising:
 		return "slipway advisory publish"
+	case Removal:
+		files := make([]string, len(c.Removed))
+		for i, f := range c.Removed {
+			files[i] = f.File
+		}
+		return fmt.Sprintf("slipway tombstone %s --because %q --by %q", strings.Join(files, " "), c.Decision.Because, c.Decision.By)
 	}
 	return fmt.Sprintf("slipway withdraw %s --because %q", c.Withdrawn, c.Decision.Because)
 }
@@ -155,8 +165,13 @@ func (w *Workspace) changed(ctx context.Context, c Change) (feed.Edition, error)
 	if err != nil {
 		return e, err
 	}
+	gone, err := w.gone(ctx, c)
+	if err != nil {
+		return e, err
+	}
+	e.Removed = gone.removals
 	lists := func(context.Context) (index, history []distro.PackageRecord, err error) {
-		all := feed.Twins(offered(releases), append(twins, c.Packages...))
+		all := gone.standing(feed.Twins(offered(releases), append(twins, c.Packages...)))
 		return feed.Newest(all), all, nil
 	}
 	if c.Kind == Advising { // the packages are those of the serial before
@@ -194,6 +209,9 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 				return "", err
 			}
 			e, err := w.changed(ctx, c)
+			if err == nil && c.Kind == Removal {
+				err = p.WriteRemoval(ctx, w.notice(c))
+			}
 			if err != nil {
 				return "", err
 			}
@@ -232,6 +250,10 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 			c, err = w.resign(ctx, p, c)
 			return fmt.Sprintf("%d packages, key epoch %d", len(c.Packages), c.Epoch), err
 		})}, steps...)
+	}
+	if c.Kind == Removal { // before it is recorded: what is published was removed
+		last := len(steps) - 1
+		steps = slices.Insert(steps, last, step("remove", "put the notice in the place of the bytes", func(ctx context.Context) (string, error) { return w.bury(ctx, p, c) }))
 	}
 	err = w.run(ctx, "change/"+c.id(), steps)
 	switch {

@@ -109,13 +109,17 @@ func (w *Workspace) side(ctx context.Context, name string) (side, error) {
 	if err != nil {
 		return side{}, err
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return side{}, err
+	}
 	var upto [][]distro.PackageRecord
 	var names []string
 	for _, r := range releases {
 		if r.Status != distro.Published && (r.Published.IsZero() || string(r.Version) != name) { // one that was withdrawn is compared when it is named
 			continue
 		}
-		upto = append(upto, r.Packages)
+		upto = append(upto, gone.standing(r.Packages))
 		names = append(names, string(r.Version))
 		if string(r.Version) == name {
 			return side{name, feed.Newest(feed.Union(upto...)), published}, nil
@@ -141,7 +145,7 @@ func (w *Workspace) side(ctx context.Context, name string) (side, error) {
 	before := upto[:0:0]
 	for _, r := range releases {
 		if r.Status == distro.Published && r.Version.Compare(b.Version) < 0 {
-			before = append(before, r.Packages)
+			before = append(before, gone.standing(r.Packages))
 		}
 	}
 	return side{name, feed.Newest(feed.Union(append([][]distro.PackageRecord{fresh(b.Packages)}, before...)...)), func(ctx context.Context, r distro.PackageRecord) (store.Blob, error) {

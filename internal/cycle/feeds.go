@@ -103,8 +103,12 @@ func (w *Workspace) FeedList(ctx context.Context) ([]FeedPackage, error) {
 			}
 		}
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := []FeedPackage{}
-	for _, p := range feed.Newest(feed.Union(lists...)) {
+	for _, p := range feed.Newest(gone.standing(feed.Union(lists...))) {
 		out = append(out, FeedPackage{p.Scope, p.Name, p.EVR(), since[p.Scope+"/"+p.File], p.Size})
 	}
 	return out, nil

@@ -121,6 +121,11 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return feed.Edition{}, r, err
 		}
 		e := feed.Edition{Serial: r.Serial, Release: v, At: r.Approval.At, Base: series.Serial, Withdrawn: withdrawn(releases)}
+		gone, err := w.gone(ctx)
+		if err != nil {
+			return feed.Edition{}, r, err
+		}
+		e.Removed = gone.removals
 		for _, p := range r.Packages {
 			if !p.Kept {
 				e.New = append(e.New, p)
@@ -134,7 +139,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return feed.Edition{}, r, err
 		}
 		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
-			all := feed.Append(feed.Twins(offered(releases), twins), r.Packages)
+			all := gone.standing(feed.Append(feed.Twins(offered(releases), twins), r.Packages))
 			return feed.Newest(all), all, nil
 		}
 		return e, r, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -22,6 +23,15 @@ type Restored struct {
 	Artifacts int            `json:"artifacts"`
 	Layers    []string       `json:"layers"` // folders, checked out at their commits
 	Bytes     int64          `json:"bytes"`
+	// Removed are files of the release that were removed by law: names in the folder, each
+	// with the notice that stands in the publication.
+	Removed []RemovedByLaw `json:"removed,omitempty"`
+}
+
+// RemovedByLaw is a file that cannot be restored.
+type RemovedByLaw struct {
+	File   string `json:"file"`   // where it would be, below the folder
+	Notice string `json:"notice"` // name in the publication
 }
 
 // Restore brings a release back as one set into a folder that must not exist or
@@ -73,7 +83,11 @@ func (w *Workspace) Restore(ctx context.Context, v distro.Version, into string) 
 			err = errs.E(errs.Unavailable, "put the restored release at "+into, rerr)
 		}
 	}
-	return out, end(t, err, fmt.Sprintf("%d packages, %d other artifacts, each checked by digest", out.Packages, out.Artifacts))
+	summary := fmt.Sprintf("%d packages, %d other artifacts, each checked by digest", out.Packages, out.Artifacts)
+	if len(out.Removed) > 0 {
+		summary += fmt.Sprintf("; %d files were removed by law and are not there", len(out.Removed))
+	}
+	return out, end(t, err, summary)
 }
 
 func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Build, statement []byte, out *Restored) error {
@@ -101,7 +115,20 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 			found = append(found, errs.Wrap(err, "%s", name))
 		}
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return err
+	}
+	removed := func(serial int, name string) bool {
+		if serial > 0 {
+			out.Removed = append(out.Removed, RemovedByLaw{name, w.layout().Removal(serial)})
+		}
+		return serial > 0
+	}
 	for _, p := range r.Packages {
+		if removed(gone.packages[p.Scope+"/"+p.File], "packages/"+p.Scope+"/"+p.File) {
+			continue
+		}
 		f, err := w.Tree.Open(ctx, w.layout().Package(p))
 		copyChecked(f, err, p.Digest, "packages/"+p.Scope+"/"+p.File)
 		out.Packages++
@@ -114,6 +141,12 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 	for _, a := range b.Artifacts {
 		if a.Class == distro.Packages {
 			continue
+		}
+		if a.Class == distro.Images {
+			board, file, _ := strings.Cut(a.Name, "/")
+			if removed(gone.files[feed.ImageName(b.Series, board, r.Version, file)], string(a.Class)+"/"+a.Name) {
+				continue
+			}
 		}
 		f, err := w.Blobs.Open(ctx, a.Digest)
 		copyChecked(f, err, a.Digest, string(a.Class)+"/"+a.Name)

@@ -194,6 +194,10 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var upto [][]distro.PackageRecord
 	var all []check.Origin // every release, in order
 	origin := map[distro.Version]check.Origin{}
@@ -202,10 +206,10 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 			continue
 		}
 		upto = append(upto, r.Packages)
-		origin[r.Version] = check.Origin{Version: r.Version, Feed: w.testFeed(w.publicationURL(), r.Serial, production), Packages: feed.Newest(feed.Union(upto...))}
+		origin[r.Version] = check.Origin{Version: r.Version, Feed: w.testFeed(w.publicationURL(), r.Serial, production), Packages: gone.standing(feed.Newest(feed.Union(upto...)))} // nobody can install what was removed
 		all = append(all, origin[r.Version])
 	}
-	published := feed.Union(upto...)
+	published := gone.standing(feed.Union(upto...))
 	bed := &check.Bed{Dir: dir, Tool: tool, Jobs: w.jobs(), Packages: feed.Newest(feed.Union(fresh(b.Packages), published)), Brought: public(b.Packages), Base: feed.Newest(published),
 		Candidate: w.testFeed("file://"+w.candidateDir(b.ID), s.Serial+1, candidateKeys),
 		Commits:   func(source string) []string { return w.commits(ctx, b, source) }}
@@ -256,7 +260,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		v    distro.Version
 		on   bool
 	}{{"first", s.First, origins.First}, {"last", s.Head, origins.Last}} {
-		if org, ok := origin[o.v]; ok && o.on {
+		if org, ok := origin[o.v]; ok && o.on && len(org.Packages) > 0 { // a release may be gone whole, by law
 			org.Name = o.name
 			bed.Origins = append(bed.Origins, org)
 		}

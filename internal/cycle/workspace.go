@@ -183,14 +183,18 @@ func (w *Workspace) Releases(ctx context.Context) ([]Release, error) {
 	return state.LoadAll[Release](ctx, w.State, kindRelease)
 }
 
-// published gives everything that was published and not taken back, in the order of publication.
+// published gives everything that was published and neither taken back nor removed, in the order of publication.
 func (w *Workspace) published(ctx context.Context) ([]distro.PackageRecord, error) {
 	all, err := w.Releases(ctx)
 	if err != nil {
 		return nil, err
 	}
 	twins, err := w.twins(ctx)
-	return feed.Twins(offered(all), twins), err
+	if err != nil {
+		return nil, err
+	}
+	gone, err := w.gone(ctx)
+	return gone.standing(feed.Twins(offered(all), twins)), err
 }
 
 // journal keeps flow's records in the state.

@@ -32,8 +32,10 @@ type Edition struct {
 	Withdrawn []Withdrawn
 	// Advisories are all that were published, for the updateinfo.xml of the default index.
 	Advisories []distro.Advisory
-	Index      []distro.PackageRecord
-	History    []distro.PackageRecord // in the order of publication: see [Append]
+	// Removed are all removals, as the snapshot says them.
+	Removed []Removed
+	Index   []distro.PackageRecord
+	History []distro.PackageRecord // in the order of publication: see [Append]
 
 	// Lists gives Index and History, which are then not looked at: History is that
 	// of Base and New, in this order, Index the [Newest] of them that are not
@@ -47,7 +49,7 @@ type Edition struct {
 // scope's repomd.xml.asc and repomd.xml, then snapshot.json.asc and
 // snapshot.json.
 func (p *Publisher) WriteSnapshot(ctx context.Context, e Edition) (Snapshot, error) {
-	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC(), Withdrawn: e.Withdrawn}
+	s := Snapshot{Schema: 1, Distribution: p.Distribution, Series: p.Layout.Series, Serial: e.Serial, Release: e.Release, At: e.At.UTC(), Withdrawn: e.Withdrawn, Removed: e.Removed}
 	folder := p.Layout.Snapshot(e.Serial)
 	scopes, err := p.resolve(ctx, &e)
 	if err != nil {

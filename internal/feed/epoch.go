@@ -41,9 +41,14 @@ func (p *Publisher) ResignPackage(ctx context.Context, r distro.PackageRecord, a
 // conflict compares a package with what the pool has under its name, in whatever epoch.
 func (p *Publisher) conflict(ctx context.Context, r distro.PackageRecord) error {
 	for epoch := KeyEpoch; epoch <= p.epoch(); epoch++ {
-		pkg, err := p.header(ctx, p.Layout.Pool(r.Scope, epoch, r.File))
+		name := p.Layout.Pool(r.Scope, epoch, r.File)
+		pkg, err := p.header(ctx, name)
 		if errs.Is(err, errs.NotFound) {
 			continue
+		}
+		if notice, ok := p.notice(ctx, name); err != nil && ok {
+			return errs.E(errs.Conflict, fmt.Sprintf("%s was published, and removed by law on %s: %s", r.NEVRA(), notice.At.Format(time.DateOnly), notice.Because),
+				errs.Hintf("a name is given once: change what %s holds, raise Version or Release, and build again", r.SourceName))
 		}
 		if err != nil {
 			return errs.Wrap(err, "read published %s", r.NEVRA())

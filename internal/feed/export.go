@@ -22,6 +22,9 @@ type ExportOptions struct {
 	Link    bool     // hard links between folders of one file system, not copies
 	Check   bool     // compare what is there already byte by byte; else its name counts
 	Workers int      // files at once; 0 for 1
+	// Trust gives the keys that the notices of removals are checked with; it is asked
+	// only where there are removals. Without it those are refused.
+	Trust func(series string) (Trust, error)
 	// Progress, when set, is told of every file that was copied, one call at a time.
 	Progress func(done, total int)
 }
@@ -32,11 +35,13 @@ type Exported struct {
 	New      int   `json:"new"`      // of them, copied by this export
 	Bytes    int64 `json:"bytes"`    // of the new ones
 	Pointers int   `json:"pointers"` // switched
+	Removed  int   `json:"removed"`  // files of the copy that a notice took the place of
 }
 
 // Export copies a publication to another tree: a folder for a static host, an
 // object store. What is written once goes first, several files at once; then the
-// pointers, in the order of a publish, current.json last. So the copy is whole
+// pointers, in the order of a publish, current.json last; then the notices of removals take the
+// place of bytes. So the copy is whole
 // whenever it is looked at, an export that was cut off is finished by the next,
 // and repeating one writes nothing. It may run beside a publish: the copy is then
 // what was current when the export began.
@@ -59,7 +64,17 @@ func Export(ctx context.Context, from, to store.Tree, o ExportOptions) (Exported
 	if err := continues(ctx, to, pointers); err != nil {
 		return done, err
 	}
-	missing, err := difference(ctx, from, to, wanted, o.Check, &done)
+	removals, err := exportedRemovals(ctx, from, pointers, o.Trust)
+	if err != nil {
+		return done, err
+	}
+	gone := map[string]bool{}
+	for _, r := range removals {
+		for _, f := range r.Files {
+			gone[f.File] = true
+		}
+	}
+	missing, err := difference(ctx, from, to, func(name string) bool { return wanted(name) && !gone[name] }, o.Check, &done)
 	if err != nil {
 		return done, err
 	}
@@ -77,6 +92,17 @@ func Export(ctx context.Context, from, to store.Tree, o ExportOptions) (Exported
 		done.Pointers += n
 		if err != nil {
 			return done, err
+		}
+	}
+	for _, r := range removals {
+		for _, f := range r.Files {
+			buried, err := bury(ctx, to, f, r.Encode())
+			if err != nil {
+				return done, errs.Wrap(err, "export removal %d", r.Serial)
+			}
+			if buried {
+				done.Removed++
+			}
 		}
 	}
 	return done, nil

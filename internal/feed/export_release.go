@@ -44,7 +44,8 @@ func (l Layout) keptCurrent(serial int, scope string) string {
 // of its own: its index, which is the feed current there, the packages that it names,
 // the files of its release, the statements of the releases that brought the packages,
 // and the public keys that signed any of this. All of it was written once, so the same
-// snapshot gives the same bytes at any time, whatever was published since. There is no
+// snapshot gives the same bytes at any time, whatever was published since, but for what
+// a law took away in between: its notice stands in the place. There is no
 // pointer in it and no log: nobody must take it for the newest.
 //
 // Every file is held against its digest or signature before it is copied; one that is
@@ -54,6 +55,10 @@ func ExportRelease(ctx context.Context, from, to store.Tree, series, what string
 	var done Exported
 	x := &releaseExport{ctx: ctx, from: from, to: to, l: Layout{series}, digests: map[string]distro.Digest{}, used: map[string]bool{}}
 	doc, err := x.plan(what)
+	if err != nil {
+		return done, doc, err
+	}
+	removed, err := x.removed(o.Trust)
 	if err != nil {
 		return done, doc, err
 	}
@@ -104,6 +109,13 @@ func ExportRelease(ctx context.Context, from, to store.Tree, series, what string
 	}
 	if err := to.Sync(ctx); err != nil {
 		return done, doc, errs.Wrap(err, "make the copy durable")
+	}
+	for _, r := range removed {
+		if buried, err := bury(ctx, to, r.file, r.by.Encode()); err != nil {
+			return done, doc, errs.Wrap(err, "export removal %d", r.by.Serial)
+		} else if buried {
+			done.Removed++
+		}
 	}
 	if complete {
 		return done, doc, nil
@@ -159,6 +171,42 @@ func (x *releaseExport) plan(what string) (ExportedRelease, error) {
 		}
 	}
 	return doc, x.releases(at, doc, packages)
+}
+
+// removed takes the files that were removed by law out of the plan, and their notices in,
+// and gives both.
+func (x *releaseExport) removed(trust func(string) (Trust, error)) ([]burial, error) {
+	name := x.l.CurrentJSON()
+	b, err := ReadFile(x.ctx, x.from, name)
+	if errs.Is(err, errs.NotFound) { // an export of one release knows of no later removal
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if trust == nil {
+		trust = func(string) (Trust, error) { return Trust{Package: x.keys, Metadata: x.keys}, nil }
+	}
+	all, err := exportedRemovals(x.ctx, x.from, map[string][]byte{name: b}, trust)
+	if err != nil {
+		return nil, err
+	}
+	var out []burial
+	for _, r := range all {
+		there := slices.DeleteFunc(slices.Clone(r.Files), func(f RemovedFile) bool { return !x.has(f.File) })
+		if len(there) == 0 {
+			continue
+		}
+		for _, f := range there {
+			delete(x.digests, f.File)
+		}
+		notice := x.l.Removal(r.Serial)
+		x.digests[notice], x.digests[notice+".asc"] = "", ""
+		for _, f := range there {
+			out = append(out, burial{file: f, by: r})
+		}
+	}
+	return out, nil
 }
 
 func (x *releaseExport) readKeys() error {

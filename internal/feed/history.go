@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	InCurrent = "current" // in the newest snapshot: dnf upgrade offers it
 	InHistory = "history" // only in the feed of every version
 	Unlisted  = "nowhere" // no index names it any more
+	ByLaw     = "removed" // a notice stands in its place
 )
 
 // Edited is one version of a package in the history of a series.
@@ -33,7 +35,7 @@ type Edited struct {
 	Release distro.Version `json:"release"` // that brought it
 	Serial  int            `json:"serial"`
 	At      time.Time      `json:"at"` // from when devices could have it
-	// File is its name in the publication; Where is InCurrent, InHistory or Unlisted.
+	// File is its name in the publication; Where is InCurrent, InHistory, Unlisted or ByLaw.
 	File         string        `json:"file"`
 	Where        string        `json:"where"`
 	Digest       distro.Digest `json:"digest"` // of the file
@@ -124,7 +126,48 @@ func locate(ctx context.Context, t store.Tree, l Layout, list []Edited) error {
 			}
 		}
 	}
-	return nil
+	if !slices.ContainsFunc(list, func(x Edited) bool { return x.Where == Unlisted }) {
+		return nil
+	}
+	gone, err := removedFiles(ctx, t, l)
+	for i := range list {
+		if x := &list[i]; x.Where == Unlisted && gone[x.File] {
+			x.Where = ByLaw
+		}
+	}
+	return err
+}
+
+// removedFiles gives the names that the newest snapshot's removals took away. No
+// signature is looked at.
+func removedFiles(ctx context.Context, t store.Tree, l Layout) (map[string]bool, error) {
+	at, err := Moments(ctx, t, l.Series)
+	if err != nil || len(at.Entries) == 0 {
+		return nil, err
+	}
+	b, err := ReadFile(ctx, t, l.Snapshot(at.Entries[len(at.Entries)-1].Serial)+"/snapshot.json")
+	if err != nil {
+		return nil, err
+	}
+	s, err := timestamp.ParseSnapshot(b)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	for _, r := range s.Removed {
+		b, err := ReadFile(ctx, t, l.Removal(r.Serial))
+		if err != nil {
+			return nil, err
+		}
+		notice, err := timestamp.ParseRemoval(b)
+		if err != nil {
+			return nil, errs.Wrap(err, "%s", l.Removal(r.Serial))
+		}
+		for _, f := range notice.Files {
+			gone[f.File] = true
+		}
+	}
+	return gone, nil
 }
 
 // primary reads the packages of a feed's folder, of the one metadata file that

@@ -165,6 +165,8 @@ func (v *verifier) packages(o Inspection) error {
 				digests[i] = w.pkg(names[i], v.seen[names[i]])
 				findings[i] = w.report.Findings
 				mu.Lock()
+				v.report.Removed = append(v.report.Removed, w.report.Removed...)
+				v.report.Notes = append(v.report.Notes, w.report.Notes...)
 				if done++; o.Progress != nil {
 					o.Progress(done, len(names))
 				}
@@ -176,6 +178,8 @@ func (v *verifier) packages(o Inspection) error {
 	if err := context.Cause(v.ctx); err != nil {
 		return err
 	}
+	slices.SortFunc(v.report.Removed, func(a, b Gone) int { return strings.Compare(a.File, b.File) })
+	slices.Sort(v.report.Notes)
 	v.report.Packages, v.report.Files = packages, len(others)
 	v.report.Findings = append(v.report.Findings, slices.Concat(findings...)...)
 	var hashed map[string]distro.Digest
@@ -421,6 +425,11 @@ func bareKey(file []byte) (ed25519.PublicKey, error) {
 func (v *verifier) reached(name string) bool {
 	for serial, s := range v.known {
 		if name == v.l.Snapshot(serial)+"/snapshot.json" || name == v.l.Statement(s.Release) {
+			return true
+		}
+	}
+	for _, r := range v.known[v.report.Serial].Removed {
+		if name == v.l.Removal(r.Serial) {
 			return true
 		}
 	}

@@ -12,6 +12,7 @@
 //	<series>/history/<scope>/repodata/    repomd.xml* repomd.xml.asc*
 //	<series>/current/<scope>/repodata/    repomd.xml* repomd.xml.asc*
 //	<series>/releases/<version>/release.json .sig
+//	<series>/removals/<serial>.json .asc
 //	<series>/images/<board>/<version>/    images with their manifests
 //	<series>/at.json* timestamp.json* .asc* current.json*
 //
@@ -47,6 +48,11 @@ func epochOf(r distro.PackageRecord) int { return max(r.KeyEpoch, KeyEpoch) }
 // Snapshot is the folder of a snapshot.
 func (l Layout) Snapshot(serial int) string {
 	return path.Join(l.Series, "snapshots", fmt.Sprint(serial))
+}
+
+// Removal is the name of a removal's notice.
+func (l Layout) Removal(serial int) string {
+	return path.Join(l.Series, "removals", fmt.Sprintf("%d.json", serial))
 }
 
 // Statement is the name of a release's statement; its signature ends in .sig.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"slipway/internal/distro"
@@ -138,7 +139,15 @@ func (p *Publisher) leaves(ctx context.Context, serial int, release distro.Versi
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, errs.E(errs.Invalid, fmt.Sprintf("%s cannot be read", name), err)
 	}
-	return append(out, tlog.Leaf{Type: tlog.Snapshot, Series: p.Layout.Series, Serial: serial, At: second(s.At), File: name, Digest: distro.DigestOf(b)}), nil
+	out = append(out, tlog.Leaf{Type: tlog.Snapshot, Series: p.Layout.Series, Serial: serial, At: second(s.At), File: name, Digest: distro.DigestOf(b)})
+	if slices.ContainsFunc(s.Removed, func(r Removed) bool { return r.Serial == serial }) {
+		name = p.Layout.Removal(serial)
+		if b, err = ReadFile(ctx, p.Tree, name); err != nil {
+			return nil, errs.Wrap(err, "the notice of removal %d", serial)
+		}
+		out = append(out, tlog.Leaf{Type: tlog.Removal, Series: p.Layout.Series, Serial: serial, At: second(s.At), File: name, Digest: distro.DigestOf(b)})
+	}
+	return out, nil
 }
 
 func second(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -175,6 +175,18 @@ func (t *webTree) List(ctx context.Context, prefix string) iter.Seq2[string, err
 			for _, e := range at.Entries {
 				names = append(names, l.Snapshot(e.Serial)+"/snapshot.json", l.Statement(e.Release))
 			}
+			if n := len(at.Entries); n > 0 {
+				b, err := ReadFile(ctx, t, l.Snapshot(at.Entries[n-1].Serial)+"/snapshot.json")
+				if err != nil && !errs.Is(err, errs.NotFound) {
+					yield("", err)
+					return
+				}
+				if newest, err := timestamp.ParseSnapshot(b); err == nil {
+					for _, r := range newest.Removed {
+						names = append(names, l.Removal(r.Serial))
+					}
+				}
+			}
 		}
 		slices.Sort(names)
 		for _, n := range slices.Compact(names) {

@@ -36,7 +36,9 @@ type Report struct {
 	LogOrigin  string   `json:"log,omitempty"`     // its name
 	Package    *Proof   `json:"package,omitempty"` // of the one that was asked about
 	Notes      []string `json:"notes,omitempty"`   // what could not be proved, and is no finding
-	Findings   []string `json:"findings"`
+	// Removed are files that were removed by law: a signed notice stands in their place.
+	Removed  []Gone   `json:"removed,omitempty"`
+	Findings []string `json:"findings"`
 }
 
 // Verify reads a publication as a stranger would, with the public keys that are
@@ -71,12 +73,17 @@ func inspect(ctx context.Context, t store.Tree, series string, trust Trust, o In
 	if err := v.log(o); err != nil {
 		return nil, err
 	}
+	v.removals()
 	v.settle()
 	if err := v.packages(o); err != nil {
 		return nil, err
 	}
 	v.withdrawals()
+	v.stillOffered()
 	for _, name := range sortedKeys(v.records) {
+		if _, gone := v.removed[name]; gone {
+			continue
+		}
 		if _, ok := v.seen[name]; !ok && !v.pending[name] && !v.takenBack(v.records[name]) {
 			v.find("%s: stated by release %s but in no index", name, v.records[name].EVR())
 		}
@@ -96,6 +103,7 @@ type verifier struct {
 	logKeys []tlog.Verifier
 	tlog    *tlog.Log
 	report  *Report
+	removed map[string]burial                       // by name
 	records map[string]distro.PackageRecord         // what statements say, by name in the tree
 	stated  map[int]distro.Version                  // serials of release statements
 	known   map[int]Snapshot                        // snapshots that are signed and reached
@@ -324,7 +332,7 @@ func (v *verifier) pkg(name, digest string) (got distro.Digest) {
 		v.find("%s: %v", name, err)
 		return ""
 	}
-	if digest == "" {
+	if v.buried(name, got) || digest == "" {
 		return got
 	}
 	if string(got) != digest {

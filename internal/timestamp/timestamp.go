@@ -65,6 +65,15 @@ type Snapshot struct {
 	// Withdrawn are all releases that were taken back until now: no index names what
 	// they alone brought.
 	Withdrawn []Withdrawn `json:"withdrawn,omitempty"`
+	// Removed are all removals until now, by serial: removals/<serial>.json names the files
+	// whose bytes had to go.
+	Removed []Removed `json:"removed,omitempty"`
+}
+
+// Removed names a removal and its notice.
+type Removed struct {
+	Serial int           `json:"serial"`
+	Notice distro.Digest `json:"notice"` // of removals/<serial>.json
 }
 
 // Withdrawn is a release that was taken back.

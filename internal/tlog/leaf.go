@@ -18,6 +18,7 @@ type Type string
 const (
 	Release  Type = "release"  // a release's statement
 	Snapshot Type = "snapshot" // an index of all feeds of a series
+	Removal  Type = "removal"  // the notice of a removal by law
 	Key      Type = "key"      // a public key that may sign this log's checkpoints from now on
 )
 
@@ -39,6 +40,8 @@ func (l Leaf) String() string {
 		return "release " + string(l.Version)
 	case Key:
 		return "log key " + l.File
+	case Removal:
+		return fmt.Sprintf("removal %d of series %s", l.Serial, l.Series)
 	}
 	return fmt.Sprintf("snapshot %d of series %s", l.Serial, l.Series)
 }
@@ -49,11 +52,11 @@ func (l Leaf) entry() []byte { return distro.CanonicalJSON(l) }
 func (l Leaf) check() error {
 	_, err := distro.ParseDigest(string(l.Digest))
 	switch {
-	case l.Type != Release && l.Type != Snapshot && l.Type != Key:
+	case l.Type != Release && l.Type != Snapshot && l.Type != Removal && l.Type != Key:
 		return errs.Ef(errs.Invalid, "a leaf of the type %q", l.Type)
 	case l.Type == Key && (l.Series != "" || l.Version != "" || l.Serial != 0):
 		return errs.Ef(errs.Invalid, "a leaf of a key that names more than its file: %s", l.entry())
-	case l.Type != Key && (l.Series == "" || l.Type == Release && (l.Version == "" || l.Serial != 0) || l.Type == Snapshot && (l.Version != "" || l.Serial < 1)):
+	case l.Type != Key && (l.Series == "" || l.Type == Release && (l.Version == "" || l.Serial != 0) || l.Type != Release && (l.Version != "" || l.Serial < 1)):
 		return errs.Ef(errs.Invalid, "a leaf that names neither a release nor a snapshot: %s", l.entry())
 	case l.At.IsZero() || !l.At.Equal(l.At.Truncate(time.Second)) || l.At.Location() != time.UTC:
 		return errs.Ef(errs.Invalid, "the leaf of %s has the time %s, not a whole second of UTC", l, l.At.Format(time.RFC3339Nano))

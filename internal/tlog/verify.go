@@ -88,7 +88,7 @@ func Verify(ctx context.Context, t store.Tree, keys []Verifier, seen *Checkpoint
 			continue
 		}
 		key := leaf.Series + "/" + string(leaf.Type)
-		if was, ok := last[key]; ok && (leaf.At.Before(was.At) || leaf.Type == Snapshot && leaf.Serial <= was.Serial) {
+		if was, ok := last[key]; ok && (leaf.At.Before(was.At) || leaf.Type != Release && leaf.Serial <= was.Serial) {
 			find("%s: back-dated: %s of %s came into the log after %s of %s", leaf.File, leaf, day(leaf.At), was, day(was.At))
 		}
 		last[key] = leaf
@@ -107,11 +107,13 @@ func Verify(ctx context.Context, t store.Tree, keys []Verifier, seen *Checkpoint
 func day(t time.Time) string { return t.Format(time.RFC3339) }
 
 // isLogged reports whether a file of that name has a leaf: <series>/releases/
-// <version>/release.json and <series>/snapshots/<serial>/snapshot.json.
+// <version>/release.json, <series>/snapshots/<serial>/snapshot.json and
+// <series>/removals/<serial>.json.
 func isLogged(name string) bool {
 	release, _ := path.Match("*/releases/*/release.json", name)
 	snapshot, _ := path.Match("*/snapshots/*/snapshot.json", name)
-	return release || snapshot
+	removal, _ := path.Match("*/removals/*.json", name)
+	return release || snapshot || removal
 }
 
 // read gives a log that agrees with its checkpoint.
