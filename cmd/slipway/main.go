@@ -8,9 +8,11 @@ import (
 	"syscall"
 
 	"slipway/internal/cli"
+	"slipway/internal/heap"
 )
 
 func main() {
+	heap.Patient()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()

@@ -19,6 +19,7 @@ var levelNames = map[level]string{core: "core", format: "formats", adapter: "ada
 var levels = map[string]level{
 	"internal/distro": core,
 	"internal/errs":   core,
+	"internal/heap":   core, // one setting of Go's runtime
 	"examples":        core, // embedded files, no code
 	"examples/boards": core, // tests only
 	"layers":          core, // an embedded Yocto layer, no code

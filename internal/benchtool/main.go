@@ -19,6 +19,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+
+	"slipway/internal/heap"
 )
 
 // bench is one run of one section.
@@ -59,7 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("name a section: metadata, index, publish, growth, signing, headers, start or cycle")
 	}
 	if do := work[args[0]]; do != nil {
-		return do(ctx, args[1:])
+		heap.Patient() // as slipway does
+		return profiled(func() error { return do(ctx, args[1:]) })
 	}
 	s, ok := sections[args[0]]
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,10 @@ func (g generated) Open(ctx context.Context, name string) (store.Blob, error) {
 
 func (g generated) Link(name, second string) (bool, error) {
 	return store.LinkWithin(g.Tree, name, second)
+}
+
+func (g generated) CreateAll(ctx context.Context, files iter.Seq2[store.NewFile, error]) error {
+	return store.CreateAll(ctx, g.Tree, files)
 }
 
 func (g generated) make(number string) []byte {
@@ -210,24 +215,24 @@ func brought(dir string, serial int) (fresh []distro.PackageRecord, err error) {
 
 // publishNew signs and stores the packages of a release.
 func publishNew(ctx context.Context, p *feed.Publisher, dir string, size, serial int, at time.Time) ([]distro.PackageRecord, error) {
-	var out []distro.PackageRecord
-	for _, i := range changing(size, serial) {
-		r := record(i, numbered(serial))
-		b, err := os.ReadFile(filepath.Join(dir, r.File))
-		if err != nil {
-			return nil, err
-		}
-		h, err := rpm.Read(bytes.NewReader(b), int64(len(b)), r.File)
-		if err != nil {
-			return nil, err
-		}
-		r.HeaderDigest = h.HeaderDigest
-		if r, err = p.AddPackage(ctx, r, bytes.NewReader(b), int64(len(b)), at); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
+	b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("fresh-", serial)))
+	if err != nil {
+		return nil, err
 	}
-	b, err := json.Marshal(out)
+	var records []distro.PackageRecord
+	if err := json.Unmarshal(b, &records); err != nil {
+		return nil, err
+	}
+	list := make([]feed.Unsigned, len(records))
+	blobs := store.ReadTree(dir)
+	for i, r := range records {
+		list[i] = feed.Unsigned{Record: r, Open: func(ctx context.Context) (store.Blob, error) { return blobs.Open(ctx, r.File) }}
+	}
+	out, err := p.AddPackages(ctx, list, at)
+	if err != nil {
+		return nil, err
+	}
+	b, err = json.Marshal(out)
 	if err != nil {
 		return nil, err
 	}
@@ -260,10 +265,8 @@ func (b *bench) world(ctx context.Context, n, size int) (first, added, same resu
 	}
 	for range b.runs {
 		serial++
-		for _, i := range changing(size, serial) {
-			if err = makePackage(dir, i, numbered(serial), 64); err != nil {
-				return
-			}
+		if err = makeFresh(dir, size, serial); err != nil {
+			return
 		}
 		if err = one(&added, publish(fmt.Sprintf("%d new", more))); err != nil {
 			return
@@ -276,6 +279,29 @@ func (b *bench) world(ctx context.Context, n, size int) (first, added, same resu
 	}
 	err = b.checkWorld(ctx, dir, size, n+more*b.runs)
 	return
+}
+
+// makeFresh makes the packages that a release brings, and their records, as a build
+// leaves both.
+func makeFresh(dir string, size, serial int) error {
+	var out []distro.PackageRecord
+	for _, i := range changing(size, serial) {
+		if err := makePackage(dir, i, numbered(serial), 64); err != nil {
+			return err
+		}
+		r := record(i, numbered(serial))
+		p, err := rpm.ReadFile(filepath.Join(dir, r.File))
+		if err != nil {
+			return err
+		}
+		r.Digest, r.Size, r.HeaderDigest = p.Digest, p.Size, p.HeaderDigest
+		out = append(out, r)
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fmt.Sprint("fresh-", serial)), b, 0o644)
 }
 
 // checkWorld reads both indexes with every check.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -17,11 +18,74 @@ import (
 
 // work is what is measured of ours, each in a process of its own.
 var work = map[string]func(context.Context, []string) error{
-	"do-index":   doIndex,   // FOLDER zstd|gzip
-	"do-sign":    doSign,    // KEY FOLDER OUT
-	"do-read":    doRead,    // FOLDER
-	"do-publish": doPublish, // WORLD INDEX SERIAL
-	"make":       doMake,    // FOLDER FROM TO: not measured, for trying things out
+	"do-index":   doIndex,     // FOLDER zstd|gzip
+	"do-sign":    doSign,      // KEY FOLDER OUT
+	"do-read":    doRead,      // FOLDER
+	"do-publish": doPublish,   // WORLD INDEX SERIAL
+	"make":       doMake,      // FOLDER FROM TO: not measured, for trying things out
+	"world":      doWorld,     // WORLD PACKAGES: the same
+	"fresh":      doFresh,     // WORLD INDEX SERIAL: the same
+	"sign-world": doSignWorld, // FOLDER PACKAGES: the same, for do-sign and do-sign-process
+}
+
+// doWorld makes what do-publish works on, before its first release.
+func doWorld(_ context.Context, args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return makeWorld(args[0], n)
+}
+
+// doFresh makes the packages that a release of a world brings.
+func doFresh(_ context.Context, args []string) error {
+	size, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	serial, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	return makeFresh(args[0], size, serial)
+}
+
+// doSignWorld makes unsigned packages, a key and the same key for a signer process.
+func doSignWorld(_ context.Context, args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	if err := makePackages(filepath.Join(args[0], "unsigned"), n); err != nil {
+		return err
+	}
+	key, err := sign.Generate(sign.Options{Name: "Bench", Algorithm: sign.Ed25519, Created: time.Now().Add(-time.Hour)})
+	if err != nil {
+		return err
+	}
+	if err := key.Save(filepath.Join(args[0], "keys/key.asc")); err != nil {
+		return err
+	}
+	return keyFolder(filepath.Join(args[0], "ring"), key)
+}
+
+// profiled runs do, and writes where its time went to the file that BENCH_PROFILE
+// names, with the number of this process.
+func profiled(do func() error) error {
+	name := os.Getenv("BENCH_PROFILE")
+	if name == "" {
+		return do()
+	}
+	f, err := os.Create(fmt.Sprintf("%s.%d", name, os.Getpid()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return do()
 }
 
 // doMake writes small packages into a folder.

@@ -396,39 +396,6 @@ func (w *Workspace) copyPublished(ctx context.Context, to store.Tree, name strin
 
 func (w *Workspace) candidateDir(id distro.BuildID) string { return filepath.Join(w.work(id), "feed") }
 
-// addPackages signs the new packages of a build into a publisher's pool.
-func (w *Workspace) addPackages(ctx context.Context, p *feed.Publisher, b Build, fresh []distro.PackageRecord) ([]distro.PackageRecord, error) {
-	date := b.Created
-	if b.Candidate.Approval != nil {
-		date = b.Candidate.Approval.At
-	}
-	out := make([]distro.PackageRecord, 0, len(fresh))
-	for _, r := range fresh {
-		f, err := w.Blobs.Open(ctx, r.Digest)
-		if err != nil {
-			return nil, errs.Wrap(err, "package %s of %s", r.File, b.ID)
-		}
-		// The header's digest, which signing checks, says nothing of the payload.
-		got, err := store.Hash(io.NewSectionReader(f, 0, f.Size()))
-		if err != nil {
-			f.Close()
-			return nil, errs.E(errs.Unavailable, fmt.Sprintf("read package %s of %s", r.File, b.ID), err)
-		}
-		if got != r.Digest {
-			f.Close()
-			return nil, errs.E(errs.Denied, fmt.Sprintf("package %s of %s was changed in the artifact store: it is %s, collected was %s", r.File, b.ID, got.Short(), r.Digest.Short()),
-				errs.Hintf("bring %s of the store back from a backup; a candidate that is not approved can be rejected and built again", r.Digest))
-		}
-		signed, err := p.AddPackage(ctx, r, f, f.Size(), date)
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, signed)
-	}
-	return out, nil
-}
-
 // fresh gives the packages that a build brings to the publication.
 func fresh(l []distro.PackageRecord) []distro.PackageRecord {
 	var out []distro.PackageRecord

@@ -43,6 +43,8 @@ type Edition struct {
 	Lists func(ctx context.Context) (index, history []distro.PackageRecord, err error)
 	Base  int // serial of the edition before; 0 for the first
 	New   []distro.PackageRecord
+
+	digests map[string]distro.Digest // see digest
 }
 
 // WriteSnapshot writes the immutable snapshot: metadata by checksum, then each
@@ -87,12 +89,13 @@ func (p *Publisher) drop() {
 
 // create writes data files.
 func (p *Publisher) create(ctx context.Context, folder string, files []*rpmmd.DataFile) error {
-	for _, f := range files {
-		if err := p.Tree.Create(ctx, folder+"/repodata/"+f.Name, f.Reader()); err != nil {
-			return errs.Wrap(err, "write metadata")
+	return errs.Wrap(store.CreateAll(ctx, p.Tree, func(yield func(store.NewFile, error) bool) {
+		for _, f := range files {
+			if !yield(store.NewFile{Name: folder + "/repodata/" + f.Name, Content: f.Reader()}, nil) {
+				return
+			}
 		}
-	}
-	return nil
+	}), "write metadata")
 }
 
 // createTwin writes the data files of the form current. What the snapshot has as
@@ -224,7 +227,15 @@ func (e *Edition) digest(scope string) distro.Digest {
 	if e.Lists == nil {
 		return ""
 	}
-	return distro.DigestOf(distro.CanonicalJSON([]any{e.Serial, e.Release, e.At.UTC(), e.Base, ofScope(e.New, scope), e.Advisories}))
+	d, ok := e.digests[scope]
+	if !ok {
+		d = distro.DigestOf(distro.CanonicalJSON([]any{e.Serial, e.Release, e.At.UTC(), e.Base, ofScope(e.New, scope), e.Advisories}))
+		if e.digests == nil {
+			e.digests = map[string]distro.Digest{}
+		}
+		e.digests[scope] = d
+	}
+	return d
 }
 
 // change finds what the new packages of a scope do to its default index: each

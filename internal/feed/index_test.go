@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,16 +60,9 @@ func TestTheCacheDecidesNoByte(t *testing.T) {
 				spoil(t, b.p.Cache, serial)
 			}
 			b.release(serial+1, packages...)
-			if b == cached && serial > 0 {
-				var want []string
-				for _, x := range packages {
-					want = append(want, x[0]+"-"+x[1]+"-1.noarch.rpm")
-				}
-				slices.Sort(want)
-				slices.Sort(reads.names)
-				if diff := cmp.Diff(want, slices.Compact(reads.names)); diff != "" {
-					t.Errorf("serial %d: read from the pool: %s", serial+1, diff)
-				}
+			// What the publisher wrote itself it needs not read again.
+			if b == cached && serial > 0 && len(reads.names) > 0 {
+				t.Errorf("serial %d: read from the pool: %v", serial+1, reads.names)
 			}
 		}
 		want := sums(t, plain.dir)

@@ -3,9 +3,7 @@ package feed
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"io"
 	"sort"
 	"sync"
@@ -70,37 +68,6 @@ func (p *Publisher) Conflicts(ctx context.Context, records []distro.PackageRecor
 	}
 	return found.Err()
 }
-
-// AddPackage signs an unsigned package and writes it to the pool, dated at. It
-// gives the record of the signed file. The header digest must be the tested one.
-func (p *Publisher) AddPackage(ctx context.Context, r distro.PackageRecord, src io.ReaderAt, size int64, at time.Time) (distro.PackageRecord, error) {
-	hash := sha256.New()
-	count := &counter{}
-	signed := &written{ctx: ctx, write: func(w io.Writer) error {
-		return rpm.Resign(tee{[]io.Writer{w, hash, count}}, src, size, func(header []byte) ([]byte, int, error) {
-			if got := distro.DigestOf(header); got != r.HeaderDigest {
-				return nil, 0, errs.E(errs.Denied, fmt.Sprintf("%s is not what was tested: header %s, tested %s", r.File, got.Short(), r.HeaderDigest.Short()),
-					errs.Hint("the artifact store was changed; build again"))
-			}
-			sig, err := p.Package.Sign(ctx, bytes.NewReader(header), at)
-			return sig, p.Package.RPMTag(), err
-		})
-	}}
-	if r.KeyEpoch = 0; p.epoch() > KeyEpoch {
-		r.KeyEpoch = p.epoch()
-	}
-	err := p.Tree.Create(ctx, p.Layout.Package(r), signed)
-	signed.Close() // a Create that stopped early must not leave the signer waiting
-	if err != nil {
-		return r, errs.Wrap(err, "sign and store %s", r.File)
-	}
-	r.Digest, r.Size = distro.DigestFromSum(hash.Sum(nil)), count.n
-	return r, nil
-}
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return len(b), nil }
 
 // WriteStatement writes a release's statement and its signature.
 func (p *Publisher) WriteStatement(ctx context.Context, s distro.Statement) error {
@@ -233,6 +200,12 @@ func (p *Publisher) header(ctx context.Context, name string) (*rpm.Package, erro
 	if err != nil {
 		return nil, err
 	}
+	p.remember(name, h)
+	return h, nil
+}
+
+// remember notes the header of a file of the pool, if there is room.
+func (p *Publisher) remember(name string, h *rpm.Package) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.headers == nil {
@@ -241,7 +214,6 @@ func (p *Publisher) header(ctx context.Context, name string) (*rpm.Package, erro
 	if len(p.headers) < maxHeaders {
 		p.headers[name] = h
 	}
-	return h, nil
 }
 
 // ReadFile gives a whole small file of a tree: a pointer, a statement, metadata.

@@ -19,42 +19,75 @@ import (
 // docs/format/rpm-signature.md describes the result.
 //
 // Nothing is written before file and signature are known to be good; what w
-// holds after an error is no package.
+// holds after an error is no package. [Prepare] does the same in two steps.
 func Resign(w io.Writer, r io.ReaderAt, size int64, sign func(header []byte) (sig []byte, tag int, err error)) error {
+	s, err := Prepare(r, size)
+	if err != nil {
+		return err
+	}
+	sig, tag, err := sign(slices.Clone(s.Header()))
+	if err != nil {
+		return errs.Wrap(err, "sign %s", s.Package.NEVRA())
+	}
+	_, err = s.Write(w, sig, tag)
+	return err
+}
+
+// Signing is a package that was verified and waits for its signature.
+type Signing struct {
+	Package *Package // as it is, Digest not set
+	r       io.ReaderAt
+	layout  *layout
+}
+
+// Prepare verifies the RPM file r of size bytes as [Verify] does. r must stay open,
+// and as it is, until [Signing.Write].
+func Prepare(r io.ReaderAt, size int64) (*Signing, error) {
 	const name = "package"
 	l, err := readLayout(r, size, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := fill(l, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := verify(r, l, p.NEVRA()); err != nil {
-		return err
+		return nil, err
 	}
-	sig, tag, err := sign(slices.Clone(l.main.raw))
-	if err != nil {
-		return errs.Wrap(err, "sign %s", p.NEVRA())
-	}
+	return &Signing{Package: p, r: r, layout: l}, nil
+}
+
+// Header gives the bytes of the main header: what is to be signed. They must not be
+// changed.
+func (s *Signing) Header() []byte { return s.layout.main.raw }
+
+// Write writes the package with that signature, see [Resign], and gives it as it now
+// is, Digest not set.
+func (s *Signing) Write(w io.Writer, sig []byte, tag int) (*Package, error) {
+	p, l := *s.Package, s.layout
 	signed, err := signatureEntry(sig, tag)
 	if err != nil {
-		return errs.Wrap(err, "sign %s", p.NEVRA())
+		return nil, errs.Wrap(err, "sign %s", p.NEVRA())
 	}
-	head, err := io.ReadAll(io.NewSectionReader(r, 0, leadSize))
-	if err != nil {
-		return errs.E(errs.Unavailable, "read "+p.NEVRA(), err)
+	head := make([]byte, leadSize, leadSize+len(l.sig.raw)+len(sig)+64+len(l.main.raw))
+	if n, err := s.r.ReadAt(head, 0); n < len(head) {
+		return nil, errs.E(errs.Unavailable, "read "+p.NEVRA(), err)
 	}
 	head = append(head, signatureHeader(l.sig, signed)...)
+	p.HeaderStart = int64(len(head))
 	head = append(head, l.main.raw...)
+	p.HeaderEnd = int64(len(head))
 	if _, err := w.Write(head); err != nil {
-		return errs.E(errs.Unavailable, "write "+p.NEVRA(), err)
+		return nil, errs.E(errs.Unavailable, "write "+p.NEVRA(), err)
 	}
-	payload := l.payload(r)
+	payload := l.payload(s.r)
 	if n, err := io.Copy(w, payload); err != nil || n != payload.Size() {
-		return errs.E(errs.Unavailable, fmt.Sprintf("copy payload of %s: %d of %d bytes", p.NEVRA(), n, payload.Size()), err)
+		return nil, errs.E(errs.Unavailable, fmt.Sprintf("copy payload of %s: %d of %d bytes", p.NEVRA(), n, payload.Size()), err)
 	}
-	return nil
+	p.Size = p.HeaderEnd + payload.Size()
+	p.Signatures = []Signature{{Tag: tag, Data: sig}}
+	return &p, nil
 }
 
 func signatureEntry(sig []byte, tag int) (entry, error) {

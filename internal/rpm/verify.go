@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -58,7 +59,9 @@ func verify(r io.ReaderAt, l *layout, name string) error {
 	default:
 		return errs.Ef(errs.Invalid, "%s: payload digest of kind %d; 8 (sha256), 9 and 10 are known", name, algo)
 	}
-	n, err := io.Copy(h, l.payload(r))
+	buf := verifyBuffers.Get().(*[64 << 10]byte)
+	n, err := io.CopyBuffer(h, l.payload(r), buf[:])
+	verifyBuffers.Put(buf)
 	if err != nil {
 		return errs.E(errs.Unavailable, "read payload of "+name, err)
 	}
@@ -70,6 +73,8 @@ func verify(r io.ReaderAt, l *layout, name string) error {
 	}
 	return nil
 }
+
+var verifyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 func tampered(name, format string, args ...any) error {
 	return errs.E(errs.Denied, fmt.Sprintf("%s was changed after it was built: %s", name, fmt.Sprintf(format, args...)),

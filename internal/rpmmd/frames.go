@@ -221,7 +221,7 @@ func planChange(last *State, add []Item, remove []string) ([]planned, error) {
 		var was []known
 		if i < len(last.frames) {
 			var err error
-			if was, err = last.known(i); err != nil {
+			if was, err = last.look(i); err != nil {
 				return nil, err
 			}
 		}

@@ -39,18 +39,53 @@ func (c Compression) pack(open []byte) ([]byte, error) {
 	if c == Gzip {
 		return packGzip(open)
 	}
-	enc, err := encoder()
+	enc, err := encoders.get()
 	if err != nil {
 		return nil, err
 	}
-	return enc.EncodeAll(open, make([]byte, 0, len(open)/8+64)), nil
+	defer encoders.put(enc)
+	b := buffers.get(len(open))
+	defer buffers.put(b)
+	return bytes.Clone(enc.EncodeAll(open, b)), nil
 }
 
-// encoder is shared: its tables and windows, some megabytes, are made once for each
-// processor, and EncodeAll may be called by several goroutines.
-var encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-})
+// encoders and decoders are made as they are needed: each has tables and windows of
+// some megabytes, and few frames are not worth a second one.
+var (
+	encoders = coders[*zstd.Encoder]{make: func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
+	}}
+	decoders = coders[*zstd.Decoder]{make: func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxStored), zstd.WithDecoderMaxWindow(128<<20))
+	}}
+)
+
+// coders keeps what is not in use; the last one that came back goes first.
+type coders[T any] struct {
+	make func() (T, error)
+	mu   sync.Mutex
+	idle []T
+}
+
+func (c *coders[T]) get() (T, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.idle); n > 0 {
+		t := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		return t, nil
+	}
+	return c.make()
+}
+
+// put takes a coder back; more than there are processors are not kept.
+func (c *coders[T]) put(t T) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) < runtime.GOMAXPROCS(0) {
+		c.idle = append(c.idle, t)
+	}
+}
 
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
 
@@ -68,11 +103,8 @@ func packGzip(open []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-var frameDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(maxStored), zstd.WithDecoderMaxWindow(128<<20))
-})
-
-// unpack opens one frame, which must have size bytes open.
+// unpack opens one frame, which must have size bytes open. What it gives may be put
+// into buffers.
 func (c Compression) unpack(stored []byte, size int64) ([]byte, error) {
 	var open []byte
 	var err error
@@ -83,8 +115,9 @@ func (c Compression) unpack(stored []byte, size int64) ([]byte, error) {
 		}
 	} else {
 		var dec *zstd.Decoder
-		if dec, err = frameDecoder(); err == nil {
-			open, err = dec.DecodeAll(stored, make([]byte, 0, size))
+		if dec, err = decoders.get(); err == nil {
+			open, err = dec.DecodeAll(stored, buffers.get(int(size)))
+			decoders.put(dec)
 		}
 	}
 	if err == nil && int64(len(open)) != size {

@@ -30,6 +30,7 @@ type State struct {
 	head   offsets // stored size of the head
 	frames []frame
 	stamps [maxStreams]stamp
+	read   map[int][]known // frames that were looked into: the same ones are, again
 }
 
 // maxStreams: the documents, and the primary of a twin.
@@ -55,6 +56,24 @@ type sums struct{ stored, open []byte }
 const sumsEvery = 16
 
 func (r Record) name() string { return path.Base(r.Href) }
+
+// maxRead bounds what is kept of frames that were looked into.
+const maxRead = 256
+
+// look is known, for frames that are soon looked into again.
+func (s *State) look(i int) ([]known, error) {
+	if list := s.read[i]; list != nil {
+		return list, nil
+	}
+	list, err := s.known(i)
+	if err == nil && len(s.read) < maxRead {
+		if s.read == nil {
+			s.read = map[int][]known{}
+		}
+		s.read[i] = list
+	}
+	return list, err
+}
 
 // known reads what is known of the packages of a frame.
 func (s *State) known(i int) ([]known, error) {
@@ -87,7 +106,7 @@ func (s *State) Begins(prefix string) ([]Known, error) {
 	}
 	var out []Known
 	for i := max(0, lo-1); i < len(s.frames) && (s.frames[i].first < prefix || strings.HasPrefix(s.frames[i].first, prefix)); i++ {
-		list, err := s.known(i)
+		list, err := s.look(i)
 		if err != nil {
 			return nil, errs.E(errs.Conflict, Unusable, err)
 		}
@@ -119,27 +138,60 @@ func (s *State) All() iter.Seq2[Known, error] {
 }
 
 // HasAny reports whether one of the items is in the index: its ID at its Href.
-func (s *State) HasAny(items []Item) (bool, error) {
+func (s *State) HasAny(items []Item) (found bool, err error) {
 	want := map[key]bool{}
+	var mayBe [1 << 16]bool // by the first two bytes of a key: most are told apart by them
 	var buf []byte
 	for i := range items {
 		var k known
 		k, buf = items[i].known(buf)
 		want[k.key] = true
+		mayBe[binary.LittleEndian.Uint16(k.key[:])] = true
 	}
-	for i := range s.frames {
-		f := &s.frames[i]
-		b, err := f.block.bytes()
-		if err != nil {
-			return false, errs.E(errs.Conflict, Unusable, err)
-		}
-		for j := range f.n {
-			if want[key(b[j*fixedKnown:])] {
-				return true, nil
+	err = s.blocks(func(i int, b []byte) bool {
+		for j := range s.frames[i].n {
+			k := b[j*fixedKnown:]
+			if mayBe[binary.LittleEndian.Uint16(k)] && want[key(k)] {
+				found = true
 			}
 		}
+		return !found
+	})
+	if err != nil {
+		return false, errs.E(errs.Conflict, Unusable, err)
 	}
-	return false, nil
+	return found, nil
+}
+
+// blocks reads the blocks of all frames, many at a time, until f gives false.
+func (s *State) blocks(f func(i int, b []byte) bool) error {
+	for i := 0; i < len(s.frames); {
+		b := s.frames[i].block
+		n := i + 1
+		for b.src != nil && n < len(s.frames) && s.frames[n].block.src == b.src && s.frames[n].block.off == b.off+b.n && b.n+s.frames[n].block.n <= frameBytes {
+			b.n += s.frames[n].block.n
+			n++
+		}
+		all := b.data
+		if b.src != nil {
+			all = buffers.get(int(b.n))[:b.n]
+			if m, err := b.src.ReadAt(all, b.off); m < len(all) {
+				return err
+			}
+		}
+		rest := all
+		for ; i < n; i++ {
+			size := s.frames[i].block.size()
+			if !f(i, rest[:size:size]) {
+				return nil
+			}
+			rest = rest[size:]
+		}
+		if b.src != nil {
+			buffers.put(all)
+		}
+	}
+	return nil
 }
 
 // stamp tells whether a file may have changed without reading it.

@@ -178,7 +178,7 @@ func (w *writer) open() error {
 				at[d] += f.parts[d].size
 			}
 			if !kept[i] {
-				list, err := w.Last.known(i)
+				list, err := w.Last.look(i)
 				if err != nil {
 					return errs.E(errs.Conflict, Unusable, err)
 				}
@@ -282,23 +282,7 @@ type made struct {
 func (w *writer) frames(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	workers := runtime.GOMAXPROCS(0)
-	ahead := make(chan chan *made, workers)
-	go func() {
-		defer close(ahead)
-		for _, p := range w.plan {
-			if p.old >= 0 {
-				continue
-			}
-			c := make(chan *made, 1)
-			select {
-			case ahead <- c:
-			case <-ctx.Done():
-				return
-			}
-			go func() { c <- w.make(ctx, p) }()
-		}
-	}()
+	next := w.ahead(ctx)
 	var problems errs.List
 	prefix := true
 	state := w.index.State
@@ -314,10 +298,7 @@ func (w *writer) frames(ctx context.Context) error {
 			continue
 		}
 		prefix = false
-		var m *made
-		if c, ok := <-ahead; ok {
-			m = <-c
-		}
+		m := next(p)
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -340,6 +321,51 @@ func (w *writer) frames(ctx context.Context) error {
 	w.index.Same = prefix && w.Last != nil && len(w.plan) == len(w.Last.frames)
 	return problems.Err()
 }
+
+// ahead gives what gives the new frames of the plan, one after the other.
+func (w *writer) ahead(ctx context.Context) func(planned) *made {
+	workers := w.workers()
+	if workers == 1 {
+		return func(p planned) *made { return w.make(ctx, p) }
+	}
+	ahead := make(chan chan *made, workers)
+	go func() {
+		defer close(ahead)
+		for _, p := range w.plan {
+			if p.old >= 0 {
+				continue
+			}
+			c := make(chan *made, 1)
+			select {
+			case ahead <- c:
+			case <-ctx.Done():
+				return
+			}
+			go func() { c <- w.make(ctx, p) }()
+		}
+	}()
+	return func(planned) *made {
+		if c, ok := <-ahead; ok {
+			return <-c
+		}
+		return nil // ctx is done
+	}
+}
+
+// workers is how many frames are made at once: few frames are not worth the tables
+// and windows of a second encoder.
+func (w *writer) workers() int {
+	frames := 0
+	for _, p := range w.plan {
+		if p.old < 0 {
+			frames++
+		}
+	}
+	return min(runtime.GOMAXPROCS(0), 1+frames/framesEach)
+}
+
+// framesEach are made by one worker before another helps.
+const framesEach = 64
 
 // sums gives the sums up to here. Where the open sum is left out changes come
 // anywhere: no sum is kept.
@@ -389,6 +415,7 @@ func (w *writer) keep(old int, prefix bool) error {
 		}
 		s.open.Write(open)
 		buffers.put(stored)
+		buffers.put(open)
 	}
 	if !prefix || old >= w.summed {
 		f.sums = w.sums()
@@ -410,7 +437,14 @@ func (w *writer) stored(frame, doc int) ([]byte, error) {
 // make makes one new frame.
 func (w *writer) make(ctx context.Context, p planned) *made {
 	m := &made{}
-	was := map[int]*[len(documents)][][]byte{} // elements of frames of the last index
+	was := map[int]*elementsOf{} // of frames of the last index
+	defer func() {
+		for _, e := range was {
+			for _, b := range e.open {
+				buffers.put(b)
+			}
+		}
+	}()
 	for i := range m.open {
 		m.open[i] = buffers.get(0)
 	}
@@ -420,15 +454,15 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 		}
 		if at, ok := w.where[p.known[i].key]; ok {
 			if was[at.frame] == nil {
-				elements, err := w.elements(at.frame)
+				e, err := w.elements(at.frame)
 				if err != nil {
 					m.err = append(m.err, errs.E(errs.Conflict, Unusable, err))
 					return m
 				}
-				was[at.frame] = elements
+				was[at.frame] = e
 			}
 			for d := range documents {
-				m.open[d] = append(m.open[d], was[at.frame][d][at.at]...)
+				m.open[d] = append(m.open[d], was[at.frame].of[d][at.at]...)
 			}
 			continue
 		}
@@ -464,9 +498,14 @@ func (w *writer) make(ctx context.Context, p planned) *made {
 	return m
 }
 
-// elements gives the packages of a frame of the last index.
-func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
-	var out [len(documents)][][]byte
+// elementsOf are the packages of a frame of the last index.
+type elementsOf struct {
+	of   [len(documents)][][]byte // windows of open
+	open [len(documents)][]byte
+}
+
+func (w *writer) elements(frame int) (*elementsOf, error) {
+	var out elementsOf
 	f := &w.Last.frames[frame]
 	for d := range documents {
 		stored, err := w.stored(frame, d)
@@ -478,16 +517,17 @@ func (w *writer) elements(frame int) (*[len(documents)][][]byte, error) {
 			return nil, err
 		}
 		buffers.put(stored)
+		out.open[d], out.of[d] = open, make([][]byte, 0, f.n)
 		for len(open) > 0 {
 			i := bytes.Index(open, elementEnd)
 			if i < 0 {
 				return nil, fmt.Errorf("%s: frame %d does not end with a package", w.Last.Records[d].Href, frame)
 			}
-			out[d] = append(out[d], open[:i+len(elementEnd)])
+			out.of[d] = append(out.of[d], open[:i+len(elementEnd)])
 			open = open[i+len(elementEnd):]
 		}
-		if len(out[d]) != f.n {
-			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out[d]), f.n)
+		if len(out.of[d]) != f.n {
+			return nil, fmt.Errorf("%s: frame %d has %d packages, not %d", w.Last.Records[d].Href, frame, len(out.of[d]), f.n)
 		}
 	}
 	return &out, nil

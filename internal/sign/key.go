@@ -107,8 +107,11 @@ func (k *Key) SignMidstate(ctx context.Context, m Midstate, at time.Time) ([]byt
 func (k *Key) signDigest(_ context.Context, digest []byte) ([][]byte, error) {
 	switch key := k.entity.PrivateKey.PrivateKey.(type) {
 	case *eddsa.PrivateKey:
-		r, s, err := eddsa.Sign(key, digest)
-		return [][]byte{r, s}, err
+		sig, err := signEd25519(key, digest)
+		if err != nil {
+			return nil, err
+		}
+		return [][]byte{sig[:32], sig[32:]}, nil
 	case *rsa.PrivateKey:
 		sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest)
 		return [][]byte{sig}, err

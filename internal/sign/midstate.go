@@ -34,7 +34,14 @@ const MidstateSize = 4 + 32 + 64 + 8
 // cancelled ctx is Interrupted.
 func Hash(ctx context.Context, message io.Reader) (Midstate, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, reader{ctx, message}); err != nil {
+	if b, ok := message.(*bytes.Reader); ok { // in memory, as a rule: no buffer for it
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if _, err := b.WriteTo(h); err != nil {
+			return nil, err
+		}
+	} else if _, err := io.Copy(h, reader{ctx, message}); err != nil {
 		return nil, err
 	}
 	return h.(encoding.BinaryMarshaler).MarshalBinary()

@@ -1,8 +1,6 @@
 package sign
 
 import (
-	"crypto/ed25519"
-
 	"github.com/ProtonMail/go-crypto/openpgp/eddsa"
 
 	"slipway/internal/errs"
@@ -16,12 +14,5 @@ func (k *Key) SignPlain(message []byte) ([]byte, error) {
 	if !ok {
 		return nil, errs.E(errs.Invalid, "key "+k.Fingerprint()+" is not an Ed25519 key, and a note needs one", errs.Hint("slipway key rotate --role log --algorithm ed25519"))
 	}
-	r, s, err := eddsa.Sign(key, message)
-	if err != nil {
-		return nil, errs.E(errs.Internal, "sign", err)
-	}
-	sig := make([]byte, ed25519.SignatureSize)
-	copy(sig[32-len(r):32], r)
-	copy(sig[64-len(s):], s)
-	return sig, nil
+	return signEd25519(key, message)
 }

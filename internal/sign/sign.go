@@ -63,6 +63,35 @@ type MidstateSigner interface {
 	SignMidstate(ctx context.Context, m Midstate, at time.Time) ([]byte, error)
 }
 
+// All signs several messages alike: what [Signer].Sign gives for each. names are what
+// the messages are called, for a signer that keeps a log; messages without a name have
+// none there. A signer with SignAll, as the signer process, is asked once for many.
+func All(ctx context.Context, s interface {
+	Sign(ctx context.Context, message io.Reader, at time.Time) ([]byte, error)
+}, messages [][]byte, names []string, at time.Time) ([][]byte, error) {
+	if many, ok := s.(interface {
+		SignAll(ctx context.Context, messages []Midstate, names []string, at time.Time) ([][]byte, error)
+	}); ok {
+		states := make([]Midstate, len(messages))
+		for i, m := range messages {
+			var err error
+			if states[i], err = Hash(ctx, bytes.NewReader(m)); err != nil {
+				return nil, err
+			}
+		}
+		return many.SignAll(ctx, states, names, at)
+	}
+	out := make([][]byte, len(messages))
+	for i, m := range messages {
+		sig, err := s.Sign(ctx, bytes.NewReader(m), at)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = sig
+	}
+	return out, nil
+}
+
 // config makes the library deterministic: without it every signature gets a
 // random notation.
 func config(at time.Time) *packet.Config {

@@ -71,45 +71,55 @@ type choice struct {
 // caller is who asked, for the log.
 type caller struct{ uid, pid int }
 
-// sign makes one signature for each key that signs for the role at that date; the
-// log has it before anybody else.
-func (l *Local) sign(ctx context.Context, r request, who caller) ([]signature, error) {
-	digest, err := sign.Midstate(r.Midstate).Digest()
-	if err != nil {
-		return nil, err
-	}
+// sign makes one signature of each message for each key that signs for the role at
+// that date; the log has all of them before anybody else has one.
+func (l *Local) sign(ctx context.Context, r request, messages []message, who caller) ([][]signature, error) {
 	l.mu.Lock()
-	keys, err := l.keys(r.Role, r.At)
-	var holders []sign.MidstateSigner
-	for _, k := range keys {
-		h, herr := l.holder(ctx, k)
-		if herr != nil {
-			err = herr
-			break
-		}
-		holders = append(holders, h)
-	}
-	if err == nil {
-		for _, k := range keys {
-			e := entry{l.Clock().UTC().Truncate(time.Second), r.At.UTC().Truncate(time.Second), r.Role, k.Fingerprint, string(digest), r.What, who.uid, who.pid}
-			if err = l.note(e); err != nil {
-				break
-			}
-		}
-	}
+	keys, holders, err := l.ready(ctx, r, messages, who)
 	l.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]signature, len(keys))
-	for i, h := range holders {
-		b, err := h.SignMidstate(ctx, r.Midstate, r.At)
-		if err != nil {
-			return nil, err
+	out := make([][]signature, len(messages))
+	for m := range messages {
+		out[m] = make([]signature, len(keys))
+		for i, h := range holders {
+			b, err := h.SignMidstate(ctx, messages[m].Midstate, r.At)
+			if err != nil {
+				return nil, err
+			}
+			out[m][i] = signature{keys[i].Fingerprint, b}
 		}
-		out[i] = signature{keys[i].Fingerprint, b}
 	}
 	return out, nil
+}
+
+// ready gives the keys for a request, unlocked, when the log has what they will sign.
+func (l *Local) ready(ctx context.Context, r request, messages []message, who caller) ([]keyring.Key, []sign.MidstateSigner, error) {
+	keys, err := l.keys(r.Role, r.At)
+	if err != nil {
+		return nil, nil, err
+	}
+	var holders []sign.MidstateSigner
+	for _, k := range keys {
+		h, err := l.holder(ctx, k)
+		if err != nil {
+			return nil, nil, err
+		}
+		holders = append(holders, h)
+	}
+	now := l.Clock().UTC().Truncate(time.Second)
+	var lines []byte
+	for _, m := range messages {
+		digest, err := sign.Midstate(m.Midstate).Digest()
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, k := range keys {
+			lines = append(lines, entry{now, r.At.UTC().Truncate(time.Second), r.Role, k.Fingerprint, string(digest), m.What, who.uid, who.pid}.line()...)
+		}
+	}
+	return keys, holders, l.note(lines)
 }
 
 func (l *Local) holder(ctx context.Context, k keyring.Key) (sign.MidstateSigner, error) {
@@ -131,9 +141,9 @@ func (l *Local) holder(ctx context.Context, k keyring.Key) (sign.MidstateSigner,
 	return h, nil
 }
 
-// note appends to signed.log. The line is written before the signature is made; it
-// is on disk after [Local.Sync].
-func (l *Local) note(e entry) error {
+// note appends lines to signed.log. They are written before the signatures are made,
+// and are on disk after [Local.Sync].
+func (l *Local) note(lines []byte) error {
 	if l.log == nil {
 		f, err := os.OpenFile(filepath.Join(l.Folder.Dir, "signed.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -141,7 +151,7 @@ func (l *Local) note(e entry) error {
 		}
 		l.log = f
 	}
-	if _, err := l.log.Write(e.line()); err != nil {
+	if _, err := l.log.Write(lines); err != nil {
 		return errs.E(errs.Unavailable, "nothing is signed without a log of it", err)
 	}
 	return nil
@@ -204,8 +214,17 @@ func (l *Local) answer(ctx context.Context, r request, who caller) (response, er
 		keys, err := l.Keys(r.Role, r.At)
 		return response{Keys: keys}, err
 	case "sign":
-		sigs, err := l.sign(ctx, r, who)
-		return response{Signatures: sigs}, err
+		sigs, err := l.sign(ctx, r, []message{{r.Midstate, r.What}}, who)
+		if err != nil {
+			return response{}, err
+		}
+		return response{Signatures: sigs[0]}, nil
+	case "sign-all":
+		if len(r.All) == 0 || len(r.All) > maxMessages {
+			return response{}, errs.Ef(errs.Invalid, "%d messages to sign at once; 1 to %d are allowed", len(r.All), maxMessages)
+		}
+		sigs, err := l.sign(ctx, r, r.All, who)
+		return response{All: sigs}, err
 	case "checkpoint":
 		sigs, err := l.checkpoint(ctx, r, who)
 		return response{Signatures: sigs}, err

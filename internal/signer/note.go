@@ -59,7 +59,7 @@ func (l *Local) checkpoint(ctx context.Context, r request, who caller) ([]signat
 		return nil, errs.E(errs.Invalid, fmt.Sprintf("the log key %s is held by a gpg-agent, which signs no notes", keys[0].Name()), errs.Hint("slipway key rotate --role log makes a key file"))
 	}
 	e := entry{l.Clock().UTC().Truncate(time.Second), r.At.UTC().Truncate(time.Second), r.Role, keys[0].Fingerprint, string(distro.DigestOf(r.Text)), r.What, who.uid, who.pid}
-	if err := l.note(e); err != nil {
+	if err := l.note(e.line()); err != nil {
 		return nil, err
 	}
 	sig, err := p.SignPlain(r.Text)

@@ -31,18 +31,33 @@ const maxLine = 64 << 10
 
 // request is one line from a client.
 type request struct {
-	Op       string       `json:"op"` // "keys", "sign" or "checkpoint"
+	Op       string       `json:"op"` // "keys", "sign", "sign-all" or "checkpoint"
 	Role     keyring.Role `json:"role"`
 	At       time.Time    `json:"at"`                 // the date of the signature
 	Midstate []byte       `json:"midstate,omitempty"` // sign: base64 of the 108 bytes
 	Text     []byte       `json:"text,omitempty"`     // checkpoint: base64 of what is signed
 	What     string       `json:"what,omitempty"`     // for the log alone, what the client calls it
+	All      []message    `json:"all,omitempty"`      // sign-all: in place of midstate and what
 }
+
+// message is one of those that "sign-all" signs.
+type message struct {
+	Midstate []byte `json:"midstate"`
+	What     string `json:"what,omitempty"`
+}
+
+// A request of "sign-all" has at most so many messages, and so many bytes of names:
+// it must fit into a line.
+const (
+	maxMessages = 128
+	maxNames    = 24 << 10
+)
 
 // response is one line from the server.
 type response struct {
 	Keys       []keyring.Key `json:"keys,omitempty"`
 	Signatures []signature   `json:"signatures,omitempty"`
+	All        [][]signature `json:"all,omitempty"` // of sign-all: those of each message
 	Error      *failure      `json:"error,omitempty"`
 }
 

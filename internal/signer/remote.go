@@ -101,10 +101,60 @@ func (r *Remote) SignNamed(ctx context.Context, m sign.Midstate, at time.Time, w
 	if err != nil {
 		return nil, err
 	}
+	return r.check(ctx, m, a.Signatures, at)
+}
+
+// SignAll is SignNamed for several messages, asked for together: see [sign.All]. Every
+// message has a name, or "".
+func (r *Remote) SignAll(ctx context.Context, messages []sign.Midstate, names []string, at time.Time) ([][]byte, error) {
+	if len(names) != len(messages) {
+		return nil, errs.Ef(errs.Internal, "%d names for %d messages to sign", len(names), len(messages))
+	}
+	var out [][]byte
+	for len(out) < len(messages) {
+		req := request{Op: "sign-all", Role: r.role, At: at}
+		room := maxNames
+		for i := len(out); i < len(messages) && len(req.All) < maxMessages; i++ {
+			if room -= jsonLength(names[i]); room < 0 && len(req.All) > 0 {
+				break
+			}
+			req.All = append(req.All, message{messages[i], names[i]})
+		}
+		a, err := r.do(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if len(a.All) != len(req.All) {
+			return nil, errs.Ef(errs.Internal, "the signer answered for %d messages of %d", len(a.All), len(req.All))
+		}
+		for i, sigs := range a.All {
+			sig, err := r.check(ctx, req.All[i].Midstate, sigs, at)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, sig)
+		}
+	}
+	return out, nil
+}
+
+// jsonLength is at least what a text takes in a line of the protocol.
+func jsonLength(s string) int {
+	n := 2
+	for _, c := range []byte(s) {
+		if n++; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			n += 5
+		}
+	}
+	return n
+}
+
+// check joins the signatures of a message, when they are good.
+func (r *Remote) check(ctx context.Context, m sign.Midstate, sigs []signature, at time.Time) ([]byte, error) {
 	// The newest key's signature comes first: zypper looks at the last one alone, and a
 	// device in the middle of a rotation knows the oldest key, if any.
 	var out []byte
-	for _, s := range slices.Backward(a.Signatures) {
+	for _, s := range slices.Backward(sigs) {
 		p, err := r.public(ctx, s.Key, at)
 		if err != nil {
 			return nil, err

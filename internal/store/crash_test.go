@@ -60,10 +60,19 @@ func publishSerial(dir, serial string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range snapshot(serial) {
-		if err := tr.Create(ctx, name, bytes.NewReader(content(name))); err != nil {
-			return err
+	names := snapshot(serial)
+	last := len(names) - 1
+	if err := store.CreateAll(ctx, tr, func(yield func(store.NewFile, error) bool) {
+		for _, name := range names[:last] {
+			if !yield(store.NewFile{Name: name, Content: bytes.NewReader(content(name))}, nil) {
+				return
+			}
 		}
+	}); err != nil {
+		return err
+	}
+	if err := tr.Create(ctx, names[last], bytes.NewReader(content(names[last]))); err != nil {
+		return err
 	}
 	if err := tr.Swap(ctx, "current", []byte(serial)); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"slipway/internal/errs"
@@ -189,24 +190,31 @@ func newTemp(root string) (*temp, error) {
 // OSFile gives the file beneath: between two of them the kernel copies.
 func (f file) OSFile() *os.File { return f.File }
 
-// fill copies r into the file and makes it durable, with its final mode. path is
-// the final name, for messages. A reader that knows better than to be read has
-// CopyTo.
+// fill is write, and makes the file durable.
 func (t *temp) fill(ctx context.Context, r io.Reader, mode fs.FileMode, path string) (int64, error) {
-	var n int64
+	n, err := t.write(ctx, r, mode, path)
+	if err == nil {
+		err = t.sync(path)
+	}
+	return n, err
+}
+
+// write copies r into the file and gives it its final mode. path is the final name,
+// for messages. A reader that knows better than to be read has CopyTo.
+func (t *temp) write(ctx context.Context, r io.Reader, mode fs.FileMode, path string) (n int64, err error) {
 	if c, ok := r.(interface{ CopyTo(*os.File) (int64, error) }); ok {
-		n, err := c.CopyTo(t.f)
-		if err != nil {
+		if n, err = c.CopyTo(t.f); err != nil {
 			return n, fault(err, "write", path)
 		}
-		return n, t.seal(mode, path)
+		return n, fault(t.f.Chmod(mode), "write", path)
 	}
-	buf := make([]byte, 256<<10)
+	buf := copyBuffers.Get().(*[256 << 10]byte)
+	defer copyBuffers.Put(buf)
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return n, errs.Wrap(err, "write %s", path)
 		}
-		m, rerr := r.Read(buf)
+		m, rerr := r.Read(buf[:])
 		if _, err := t.f.Write(buf[:m]); err != nil {
 			return n, fault(err, "write", path)
 		}
@@ -218,16 +226,13 @@ func (t *temp) fill(ctx context.Context, r io.Reader, mode fs.FileMode, path str
 			return n, errs.Wrap(rerr, "write %s", path)
 		}
 	}
-	return n, t.seal(mode, path)
+	return n, fault(t.f.Chmod(mode), "write", path)
 }
 
-// seal gives the file its mode and makes it durable.
-func (t *temp) seal(mode fs.FileMode, path string) error {
-	if err := t.f.Chmod(mode); err != nil {
-		return fault(err, "write", path)
-	}
-	return fault(t.f.Sync(), "write", path)
-}
+var copyBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// sync makes the file durable.
+func (t *temp) sync(path string) error { return fault(t.f.Sync(), "write", path) }
 
 // drop removes the temporary name, if it is still there. The lock goes last. What
 // cannot be removed now is hidden, and the next writer's to clean.

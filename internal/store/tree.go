@@ -3,10 +3,8 @@ package store
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"maps"
 	"os"
@@ -25,11 +23,18 @@ type folderTree struct {
 	syncing sync.Mutex // held through a Sync: a second one must not return before the first
 	mu      sync.Mutex
 	dirty   map[string]bool // folders to sync: their entries may not be durable
+	// firm are folders that were synced, and all above them, since this tree was
+	// opened: their own names are durable.
+	firm map[string]bool
+}
+
+func newFolderTree(dir string) *folderTree {
+	return &folderTree{dir: filepath.Clean(dir), dirty: map[string]bool{}, firm: map[string]bool{}}
 }
 
 // ReadTree gives the files in a folder for reading: nothing is made or cleaned. A
 // folder that does not exist holds no files.
-func ReadTree(dir string) Tree { return &folderTree{dir: dir, dirty: map[string]bool{}} }
+func ReadTree(dir string) Tree { return newFolderTree(dir) }
 
 // OpenTree gives the files in a folder for writing: it makes the folder and
 // removes what crashed writers left.
@@ -40,56 +45,24 @@ func OpenTree(dir string) (Tree, error) {
 	if err := cleanTemps(dir); err != nil {
 		return nil, err
 	}
-	return &folderTree{dir: dir, dirty: map[string]bool{}}, nil
+	return newFolderTree(dir), nil
 }
 
 func (t *folderTree) path(name string) string { return filepath.Join(t.dir, filepath.FromSlash(name)) }
 
 func (t *folderTree) Create(ctx context.Context, name string, r io.Reader) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	path := t.path(name)
-	// Present files cost one reading and no writing.
-	if done, err := t.present(ctx, name, r); done || err != nil {
-		return err
-	}
-	tmp, err := newTemp(t.dir)
-	if err != nil {
-		return fault(err, "write", path)
-	}
-	defer tmp.drop()
-	if _, err := tmp.fill(ctx, r, 0o644, path); err != nil {
-		return err
-	}
-	if err := makeDir(filepath.Dir(path)); err != nil {
-		return err
-	}
-	// link, unlike rename, never replaces: two writers cannot both win.
-	err = os.Link(tmp.f.Name(), path)
-	if errors.Is(err, fs.ErrExist) {
-		if _, err := tmp.f.Seek(0, io.SeekStart); err != nil {
-			return fault(err, "read", path)
-		}
-		_, err := t.present(ctx, name, tmp.f)
-		return err
-	}
-	if err != nil {
-		return fault(err, "write", path)
-	}
-	t.mark(path)
-	return nil
+	return t.CreateAll(ctx, func(yield func(NewFile, error) bool) { yield(NewFile{name, r}, nil) })
 }
 
 // present compares r with the file, if there is one. The file is marked: who
 // created it may have died before its Sync.
 func (t *folderTree) present(ctx context.Context, name string, r io.Reader) (bool, error) {
 	path := t.path(name)
-	if st, err := os.Stat(path); err == nil && st.IsDir() {
-		return false, errs.E(errs.Conflict, path+" is a folder, not a file")
-	}
 	f, err := openFile(path, "file "+name)
 	if errs.Is(err, errs.NotFound) {
+		if st, serr := os.Lstat(path); serr == nil && st.IsDir() {
+			return false, errs.E(errs.Conflict, path+" is a folder, not a file")
+		}
 		return false, nil
 	}
 	if err != nil {
@@ -110,8 +83,10 @@ func (t *folderTree) present(ctx context.Context, name string, r io.Reader) (boo
 
 // equal compares to the end of both.
 func equal(a, b io.Reader) (bool, error) {
-	const size = 64 << 10
-	p, q := make([]byte, size), make([]byte, size)
+	buf := copyBuffers.Get().(*[256 << 10]byte)
+	defer copyBuffers.Put(buf)
+	const size = len(buf) / 2
+	p, q := buf[:size], buf[size:]
 	for {
 		n, err := io.ReadFull(a, p)
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -135,7 +110,7 @@ func (t *folderTree) mark(path string) {
 	defer t.mu.Unlock()
 	for p := filepath.Dir(path); ; p = filepath.Dir(p) {
 		t.dirty[p] = true
-		if p == filepath.Clean(t.dir) {
+		if p == t.dir || t.firm[p] {
 			return
 		}
 	}
@@ -192,6 +167,11 @@ func (t *folderTree) Sync(ctx context.Context) error {
 			return err
 		}
 	}
+	t.mu.Lock()
+	for _, p := range dirs { // what is above each was among them, or firm
+		t.firm[p] = true
+	}
+	t.mu.Unlock()
 	return nil
 }
 

@@ -241,6 +241,49 @@ func Tree(t *testing.T, open func(t *testing.T) store.Tree) {
 			t.Errorf("content %q", got)
 		}
 	})
+	t.Run("many at once", func(t *testing.T) {
+		tr := open(t)
+		const n = 150 // more than are waited for together
+		create(t, tr, "m/7", "content 7")
+		many := func(stop int, last error) error {
+			return store.CreateAll(t.Context(), tr, func(yield func(store.NewFile, error) bool) {
+				for i := range n {
+					if i == stop {
+						yield(store.NewFile{}, last)
+						return
+					}
+					if !yield(store.NewFile{Name: fmt.Sprintf("m/%d", i), Content: onlyReader{strings.NewReader(fmt.Sprint("content ", i))}}, nil) {
+						return
+					}
+				}
+			})
+		}
+		stopped := errors.New("no more")
+		if err := many(100, stopped); err != stopped {
+			t.Errorf("%v, want the error that the files gave", err)
+		}
+		if err := many(n, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if got := read(t, tr, fmt.Sprintf("m/%d", i)); got != fmt.Sprint("content ", i) {
+				t.Errorf("m/%d is %q", i, got)
+			}
+		}
+		err := store.CreateAll(t.Context(), tr, func(yield func(store.NewFile, error) bool) {
+			_ = yield(store.NewFile{Name: "m/new", Content: strings.NewReader("new")}, nil) && yield(store.NewFile{Name: "m/7", Content: strings.NewReader("other")}, nil)
+		})
+		wantKind(t, err, errs.Conflict)
+		if got := read(t, tr, "m/7"); got != "content 7" {
+			t.Errorf("replaced by %q", got)
+		}
+		wantKind(t, store.CreateAll(t.Context(), tr, func(yield func(store.NewFile, error) bool) {
+			yield(store.NewFile{Name: "../m", Content: strings.NewReader("")}, nil)
+		}), errs.Invalid)
+	})
 	t.Run("one of many writers wins", func(t *testing.T) {
 		tr := open(t)
 		var mu sync.Mutex
