@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"time"
 
 	"slipway/internal/keyring"
@@ -42,8 +41,8 @@ func doSignProcess(ctx context.Context, args []string) error {
 		return err
 	}
 	files, err := packagesOf(args[1])
-	for i := 0; err == nil && i < len(files); i++ {
-		err = signFile(ctx, s, at, files[i], filepath.Join(args[2], filepath.Base(files[i])))
+	if err == nil {
+		err = signFiles(ctx, s, at, files, args[2])
 	}
 	if cerr := c.Close(); err == nil {
 		err = cerr

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"time"
 
@@ -146,41 +146,54 @@ func doSign(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	at := time.Now()
-	for _, file := range files {
-		if err := signFile(ctx, key, at, file, filepath.Join(args[2], filepath.Base(file))); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+	return signFiles(ctx, key, time.Now(), files, args[2])
+}
+
+// signFiles signs packages into a folder, as a publisher does: some at a time.
+func signFiles(ctx context.Context, key sign.Signer, at time.Time, files []string, to string) error {
+	for chunk := range slices.Chunk(files, 64) {
+		if err := signChunk(ctx, key, at, chunk, to); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func signFile(ctx context.Context, key sign.Signer, at time.Time, from, to string) error {
-	in, err := os.Open(from)
+func signChunk(ctx context.Context, key sign.Signer, at time.Time, files []string, to string) error {
+	signing, headers, names := make([]*rpm.Signing, len(files)), make([][]byte, len(files)), make([]string, len(files))
+	for i, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if signing[i], err = rpm.Prepare(f, info.Size()); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		headers[i], names[i] = signing[i].Header(), filepath.Base(file)
+	}
+	sigs, err := sign.All(ctx, key, headers, names, at)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
+	for i, s := range signing {
+		out, err := os.Create(filepath.Join(to, names[i]))
+		if err != nil {
+			return err
+		}
+		if _, err := s.Write(out, sigs[i], key.RPMTag()); err != nil {
+			out.Close()
+			return err
+		}
+		if err := out.Close(); err != nil {
+			return err
+		}
 	}
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	w := bufio.NewWriterSize(out, 64<<10)
-	if err := rpm.Resign(w, in, info.Size(), func(header []byte) ([]byte, int, error) {
-		sig, err := key.Sign(ctx, bytes.NewReader(header), at)
-		return sig, key.RPMTag(), err
-	}); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return out.Close()
+	return nil
 }
 
 // doRead reads the headers of every package of a folder and prints who they are,

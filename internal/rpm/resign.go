@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"slipway/internal/errs"
 )
@@ -70,7 +71,9 @@ func (s *Signing) Write(w io.Writer, sig []byte, tag int) (*Package, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, "sign %s", p.NEVRA())
 	}
-	head := make([]byte, leadSize, leadSize+len(l.sig.raw)+len(sig)+64+len(l.main.raw))
+	buf := writeBuffers.Get().(*[256 << 10]byte)
+	defer writeBuffers.Put(buf)
+	head := buf[:leadSize]
 	if n, err := s.r.ReadAt(head, 0); n < len(head) {
 		return nil, errs.E(errs.Unavailable, "read "+p.NEVRA(), err)
 	}
@@ -78,17 +81,29 @@ func (s *Signing) Write(w io.Writer, sig []byte, tag int) (*Package, error) {
 	p.HeaderStart = int64(len(head))
 	head = append(head, l.main.raw...)
 	p.HeaderEnd = int64(len(head))
-	if _, err := w.Write(head); err != nil {
-		return nil, errs.E(errs.Unavailable, "write "+p.NEVRA(), err)
+	// Head and payload in few large writes: most packages fit into one.
+	piece, at, size := head, l.main.end(), l.size
+	for more := true; more; {
+		if len(piece) < len(buf) && at < size {
+			n := len(piece)
+			piece = buf[:min(int64(len(buf)), int64(n)+size-at)] // head is in buf when it is that short
+			m, err := s.r.ReadAt(piece[n:], at)
+			if m < len(piece)-n {
+				return nil, errs.E(errs.Unavailable, fmt.Sprintf("copy payload of %s: %d of %d bytes", p.NEVRA(), at+int64(m)-l.main.end(), size-l.main.end()), err)
+			}
+			at += int64(m)
+		}
+		if _, err := w.Write(piece); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+p.NEVRA(), err)
+		}
+		piece, more = buf[:0], at < size
 	}
-	payload := l.payload(s.r)
-	if n, err := io.Copy(w, payload); err != nil || n != payload.Size() {
-		return nil, errs.E(errs.Unavailable, fmt.Sprintf("copy payload of %s: %d of %d bytes", p.NEVRA(), n, payload.Size()), err)
-	}
-	p.Size = p.HeaderEnd + payload.Size()
+	p.Size = p.HeaderEnd + size - l.main.end()
 	p.Signatures = []Signature{{Tag: tag, Data: sig}}
 	return &p, nil
 }
+
+var writeBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 func signatureEntry(sig []byte, tag int) (entry, error) {
 	switch {
