@@ -187,7 +187,7 @@ func doPublish(ctx context.Context, args []string) error {
 			if err != nil {
 				return nil, nil, err
 			}
-			history = append(history, fresh...)
+			history = append(history, feed.InOrder(fresh)...)
 			for i, k := range changing(size, s) {
 				index[k] = fresh[i]
 			}

@@ -139,7 +139,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return feed.Edition{}, r, err
 		}
 		e.Lists = func(ctx context.Context) (index, history []distro.PackageRecord, err error) {
-			all := gone.standing(feed.Append(feed.Twins(offered(releases), twins), r.Packages))
+			all := gone.standing(feed.Append(feed.Twins(offered(releases), twins), feed.InOrder(r.Packages)))
 			return feed.Newest(all), all, nil
 		}
 		return e, r, nil

@@ -128,7 +128,7 @@ func offered(releases []Release) []distro.PackageRecord {
 	var lists [][]distro.PackageRecord
 	for _, r := range all {
 		if r.Status == distro.Published {
-			lists = append(lists, r.Packages)
+			lists = append(lists, feed.InOrder(r.Packages))
 		}
 	}
 	return feed.Append(lists...)

@@ -35,7 +35,7 @@ type Edition struct {
 	// Removed are all removals, as the snapshot says them.
 	Removed []Removed
 	Index   []distro.PackageRecord
-	History []distro.PackageRecord // in the order of publication: see [Append]
+	History []distro.PackageRecord // in the order of publication, what one release brought [InOrder]: see [Append]
 
 	// Lists gives Index and History, which are then not looked at: History is that
 	// of Base and New, in this order, Index the [Newest] of them that are not
@@ -309,6 +309,14 @@ func change(s *rpmmd.State, fresh []*distro.PackageRecord) (add []*distro.Packag
 	return add, remove, true, nil
 }
 
+// InOrder gives what one release brought, in the order in which it stands in the
+// history: that of the default index. So the two indexes of a first release are alike.
+func InOrder(l []distro.PackageRecord) []distro.PackageRecord {
+	out := slices.Clone(l)
+	slices.SortStableFunc(out, func(a, b distro.PackageRecord) int { return bySort(&a, &b) })
+	return out
+}
+
 // bySort is the order of the default index: what comes from one recipe stands
 // together, so that a change stays within a few frames.
 func bySort(a, b *distro.PackageRecord) int {
@@ -320,9 +328,9 @@ func version(r *distro.PackageRecord) string { return strings.TrimPrefix(r.File,
 
 // item says of a package what an index is planned by.
 func item(kind indexKind, r *distro.PackageRecord, href string) rpmmd.Item {
-	it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: href + strconv.Itoa(epochOf(*r)) + "/" + r.File, Ref: r}
+	it := rpmmd.Item{ID: string(r.Digest) + string(r.HeaderDigest), Href: href + strconv.Itoa(epochOf(*r)) + "/" + r.File, Cut: r.Name, Ref: r}
 	if kind == indexDefault {
-		it.Cut, it.Sort = r.Name, r.SourceName+"\x00"+r.Name+"\x00"+version(r)
+		it.Sort = r.SourceName + "\x00" + r.Name + "\x00" + version(r)
 		it.Note = r.Arch + "\x00" + strconv.Itoa(r.Epoch) + "\x00" + r.Version + "\x00" + r.Release
 	}
 	return it

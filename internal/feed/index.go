@@ -41,6 +41,7 @@ type scopeIndex struct {
 	memo               memo
 	of                 []distro.PackageRecord // Edition.Index; nil: not looked at
 	opened             []io.Closer            // what files are copied from
+	donor              *rpmmd.Donor           // for an index beside it; nil: none
 }
 
 func (x *scopeIndex) close() {
@@ -96,6 +97,9 @@ func (p *Publisher) makeIndex(ctx context.Context, kind indexKind, scope string,
 		u.NoOpenChecksum = true
 		u.Twin = &rpmmd.Twin{From: href, To: p.Layout.up(p.Layout.Current(scope)) + pool, Open: p.opener(ctx, x, lastMemo.Twin)}
 	}
+	if d := p.pending[scope]; kind == indexHistory && last == nil && d != nil && d.donor != nil && d.donor.Twin.To == href {
+		u.Donor = d.donor
+	}
 	if last != nil && e.Lists != nil {
 		made, err := p.fromLast(ctx, kind, u, x, lastMemo, ofScope(e.New, scope), href, e)
 		if made || err != nil {
@@ -128,6 +132,9 @@ func (p *Publisher) makeIndex(ctx context.Context, kind indexKind, scope string,
 		return nil, errs.Wrap(err, "index of %s", folder)
 	}
 	x.take(md, lastMemo)
+	if kind == indexDefault && last == nil {
+		x.donor = &rpmmd.Donor{Index: md, Twin: u.Twin}
+	}
 	return x, nil
 }
 
@@ -177,6 +184,7 @@ func (p *Publisher) fromLast(ctx context.Context, kind indexKind, u rpmmd.Update
 	}
 	add, remove := fresh, []string(nil)
 	if kind == indexHistory {
+		slices.SortStableFunc(add, bySort) // as [InOrder] has them
 		if again, err := u.Last.HasAny(items(fresh)); again || err != nil {
 			return unusable(err)
 		}

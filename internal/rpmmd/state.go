@@ -274,7 +274,7 @@ func (s *State) Packages() int {
 // before; then the blocks.
 const (
 	stateMagic   = "slipway-index\n"
-	stateVersion = 2
+	stateVersion = 3
 	stateFixed   = len(stateMagic) + 1 + 8
 	sumState     = 108 // bytes of a marshalled sha256
 	maxState     = 1 << 30

@@ -37,6 +37,8 @@ type Update struct {
 	// Twin, if not nil, makes a second index of the same packages with other hrefs:
 	// only its primary.xml differs.
 	Twin *Twin
+	// Donor, if not nil, is another index that may have frames alike.
+	Donor *Donor
 }
 
 // Unusable is the message of the errs.Conflict that is about [Update.Last].
@@ -113,6 +115,11 @@ func (u Update) do(ctx context.Context, plan func() ([]planned, error)) (*Index,
 	if err := w.open(); err != nil {
 		return nil, err
 	}
+	if u.Donor != nil && u.Twin == nil {
+		if w.donor, err = newDonor(u.Donor); err != nil {
+			return nil, errs.E(errs.Internal, "the other index", err)
+		}
+	}
 	if err := w.frames(ctx); err != nil {
 		return nil, err
 	}
@@ -127,7 +134,8 @@ type writer struct {
 	start  []offsets               // of Last's frames
 	where  map[key]place           // packages of Last's frames that are not kept
 	docs   []stream
-	summed int // so many frames stand in the sums
+	donor  *donor // nil: none
+	summed int    // so many frames stand in the sums
 	index  *Index
 }
 
@@ -436,6 +444,18 @@ func (w *writer) stored(frame, doc int) ([]byte, error) {
 
 // make makes one new frame.
 func (w *writer) make(ctx context.Context, p planned) *made {
+	if w.donor != nil {
+		frame, ok, err := w.donor.match(p.items)
+		if ok && err == nil {
+			var m *made
+			if m, err = w.donor.take(w.Compression, frame); err == nil {
+				return m
+			}
+		}
+		if err != nil {
+			return &made{err: errs.List{errs.E(errs.Internal, "the other index", err)}}
+		}
+	}
 	m := &made{}
 	was := map[int]*elementsOf{} // of frames of the last index
 	defer func() {
