@@ -92,6 +92,7 @@ var peers = []struct{ from, to, why string }{
 	{"internal/hashserv/hashpg", "internal/postgres", "its connections"},
 	{"internal/prserv/prpg", "internal/prserv/prdb", "the same rules, on PostgreSQL"},
 	{"internal/prserv/prpg", "internal/postgres", "its connections"},
+	{"internal/benchtool/servers", "internal/postgres/postgrestest", "a PostgreSQL server for the measurement"},
 	{"internal/hashserv", "internal/postgres", "its tests alone: a cluster to run over"},
 	{"internal/prserv", "internal/postgres", "as for hashserv"},
 	{"internal/prserv", "internal/asyncrpc", "as for hashserv"},

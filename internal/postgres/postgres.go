@@ -101,7 +101,9 @@ func Open(ctx context.Context, address string, o Options, schemas ...Schema) (*D
 	set("application_name", "slipway")
 	// All that is asked often is found by an index. A plan made while a table was
 	// small must not stay when it is large.
-	for _, p := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+	// (A plan that is turned off counts as dear, and dear ones would be compiled
+	// each time: milliseconds for a row.)
+	for _, p := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
 		set(p, "off")
 	}
 	// A process that hangs with a lock is cut off; who waits says so before its

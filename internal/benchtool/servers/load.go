@@ -19,6 +19,7 @@ import (
 type result struct {
 	perCPU, perWall float64
 	p99             time.Duration
+	database        float64 // its processor time for a request, in microseconds
 }
 
 // load sends requests until the context ends, and counts them; took is given the
@@ -187,6 +188,10 @@ func measure(ctx context.Context, c config, l load, s *server, conns int, fresh 
 	var wg sync.WaitGroup
 	limit, cancel := context.WithTimeout(ctx, c.length)
 	defer cancel()
+	if c.database == nil {
+		c.database = func() time.Duration { return 0 }
+	}
+	database := c.database()
 	cpu, start := cpuTime(s.pid), time.Now()
 	for i, client := range clients {
 		wg.Go(func() {
@@ -213,9 +218,10 @@ func measure(ctx context.Context, c config, l load, s *server, conns int, fresh 
 		}
 	}
 	used := cpuTime(s.pid) - cpu
+	database = c.database() - database
 	slices.Sort(times)
 	p99 := times[len(times)*99/100]
-	return result{float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond)}, nil
+	return result{float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond), float64(database.Microseconds()) / float64(total.Load())}, nil
 }
 
 // cpuTime is the processor time that a process has used, by its clock

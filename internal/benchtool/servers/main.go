@@ -29,6 +29,8 @@ type config struct {
 	only                  string
 	more                  []string
 	gc, far, big          bool
+	postgres              bool
+	database              func() time.Duration // its processor time, nil for a file
 	cache                 string
 }
 
@@ -43,6 +45,7 @@ func main() {
 	flag.BoolVar(&c.gc, "gc", false, "measure a collection instead")
 	flag.BoolVar(&c.far, "far", false, "measure an upstream 20 ms away instead")
 	flag.BoolVar(&c.big, "big", false, "measure the start of our server alone instead")
+	flag.BoolVar(&c.postgres, "postgres", false, "measure both on a PostgreSQL server instead, which is started (Debian's postgresql, python3-asyncpg and python3-sqlalchemy)")
 	flag.StringVar(&c.cache, "cache", "", "a folder where databases are kept from one run to the next")
 	more := flag.String("more", "", "further arguments of our server, with blanks between them")
 	conns := flag.String("conns", "1,8,64", "connections")
@@ -79,6 +82,9 @@ func run(ctx context.Context, c config, out io.Writer) error {
 	}
 	if err := prepare(ctx, c, ours, theirs); err != nil {
 		return err
+	}
+	if c.postgres {
+		return onPostgres(ctx, c, ours, out)
 	}
 	sides := []side{{"slipway", []string{c.slipway, "hashserv", "serve"}, ours, c.more}}
 	if c.bitbake != "" {

@@ -41,7 +41,8 @@ type DB struct {
 	fresh   fresh
 	apply   sync.Mutex // orders changes of the index
 	seq     int64      // of the journal, applied to the index
-	started time.Time  // of the database server
+	started int64      // when the database server was started
+	probe   *postgres.Probe
 
 	ops   chan *op
 	clock sync.Mutex
@@ -81,7 +82,7 @@ func Open(ctx context.Context, address string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{pg: pg, opts: o, ops: make(chan *op, 1024)}
+	d := &DB{pg: pg, opts: o, ops: make(chan *op, 1024), probe: pg.Probe(lookState, lookTime)}
 	d.ctx, d.end = context.WithCancel(context.Background())
 	d.methods.Store(&map[string]uint32{})
 	d.apply.Lock()
@@ -105,6 +106,7 @@ func Open(ctx context.Context, address string, o Options) (*DB, error) {
 func (d *DB) Close() error {
 	d.end()
 	d.wg.Wait()
+	d.probe.Close()
 	d.pg.Close()
 	return nil
 }

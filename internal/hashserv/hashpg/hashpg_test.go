@@ -13,13 +13,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"slipway/internal/crashtest"
 	"slipway/internal/errs"
 	"slipway/internal/hashserv/hashdb"
 	"slipway/internal/postgres"
 	"slipway/internal/postgres/postgrestest"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) {
+	crashtest.Main(map[string]func(string) error{"report": reporter})
+	postgrestest.Main(m)
+}
 
 func h(n int) string { return fmt.Sprintf("%064x", n) }
 

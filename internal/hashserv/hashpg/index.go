@@ -26,7 +26,11 @@ type look struct {
 	err  error
 }
 
-// lookTime bounds a question for what is new.
+// lookState is the question for what is new: of the last transaction, and whether
+// the database is the one that it was.
+const lookState = `SELECT seq, pg_postmaster_start_time() FROM hash_state`
+
+// lookTime bounds it.
 const lookTime = 20 * time.Second
 
 // Ready looks at what other processes have written. The lookups that follow see
@@ -72,25 +76,23 @@ func (d *DB) nextLook() {
 
 func (d *DB) look(l *look) {
 	defer close(l.done)
-	ctx, cancel := context.WithTimeout(d.ctx, lookTime)
-	defer cancel()
-	var seq int64
-	var started time.Time
-	l.err = d.pg.Read(ctx, func(c *postgres.Conn) error {
-		_, err := c.Row(ctx, `SELECT seq, pg_postmaster_start_time() FROM hash_state`, nil, &seq, &started)
-		return err
-	})
-	if l.err != nil {
+	var seq, started int64
+	if l.err = d.probe.Ask(d.ctx, &seq, &started); l.err != nil {
 		return
 	}
 	d.apply.Lock()
 	defer d.apply.Unlock()
+	if seq == d.seq && started == d.started {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, lookTime)
+	defer cancel()
 	switch {
-	case !started.Equal(d.started), seq < d.seq:
+	case started != d.started, seq < d.seq:
 		// Restarted, another server, or put back from a backup: it may be another
 		// database than the index is of.
 		if l.err = d.beginAnew(ctx); l.err != nil {
-			d.started = time.Time{}
+			d.started = 0
 		}
 	case seq > d.seq:
 		l.err = d.catchUp(ctx)
@@ -175,10 +177,9 @@ func (d *DB) roomFor(x *memory) bool {
 func (d *DB) beginAnew(ctx context.Context) error {
 	x := &memory{MemIndex: hashdb.NewMemIndex(), filling: d.opts.IndexBytes > 0, gone: map[goneKey]bool{}}
 	x.ctx, x.stop = context.WithCancel(d.ctx)
-	var seq int64
-	var started time.Time
+	var seq, started int64
 	if err := d.pg.Read(ctx, func(c *postgres.Conn) error {
-		if _, err := c.Row(ctx, `SELECT seq, pg_postmaster_start_time() FROM hash_state`, nil, &seq, &started); err != nil {
+		if _, err := c.Row(ctx, `SELECT seq, (extract(epoch FROM pg_postmaster_start_time() - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint FROM hash_state`, nil, &seq, &started); err != nil {
 			return err
 		}
 		return d.loadMethods(ctx, c)
@@ -359,8 +360,10 @@ func (d *DB) Exist(ctx context.Context, unis [][]byte) ([][]byte, error) {
 		list[i] = stored(string(u))
 	}
 	return answers, d.pg.Read(ctx, func(c *postgres.Conn) error {
-		return c.Rows(ctx, `SELECT i.n FROM unnest($1::bytea[]) WITH ORDINALITY AS i(uni, n) WHERE EXISTS (SELECT 1 FROM hash_unihash u WHERE u.uni = i.uni)
-			OR EXISTS (SELECT 1 FROM hash_method m JOIN hash_unihash u ON u.method = m.id AND u.task = i.uni AND u.uni IS NULL)`, []any{list}, func(scan postgres.Scan) error {
+		return c.Rows(ctx, `SELECT i.n FROM unnest($1::bytea[]) WITH ORDINALITY AS i(uni, n)
+			LEFT JOIN LATERAL (SELECT true AS known FROM hash_unihash u WHERE u.uni = i.uni LIMIT 1) a ON true
+			LEFT JOIN LATERAL (SELECT true AS known FROM hash_method m JOIN hash_unihash u ON u.method = m.id AND u.task = i.uni AND u.uni IS NULL LIMIT 1) b ON true
+			WHERE a.known OR b.known`, []any{list}, func(scan postgres.Scan) error {
 			var n int
 			err := scan(&n)
 			if err == nil {

@@ -169,11 +169,14 @@ func (d *DB) transact(ctx context.Context, first *postgres.Batch, fn func(ctx co
 // further behind is filled anew.
 const journalLen = 4096
 
-const rowsOfGroup = `SELECT i.n, coalesce(u.uni, u.task), e.uni, e.created, EXISTS (SELECT 1 FROM hash_outhash o WHERE o.method = i.method AND o.task = i.task)
+// Each row is looked up by an index, one by one: an EXISTS could become a scan of
+// the whole table.
+const rowsOfGroup = `SELECT i.n, coalesce(u.uni, u.task), e.uni, e.created, h.has IS NOT NULL
 	FROM unnest($1::int[], $2::bytea[], $3::bytea[]) WITH ORDINALITY AS i(method, task, "out", n)
 	LEFT JOIN hash_unihash u ON u.method = i.method AND u.task = i.task
 	LEFT JOIN LATERAL (SELECT coalesce(x.uni, x.task) AS uni, o.created FROM hash_outhash o JOIN hash_unihash x ON x.method = o.method AND x.task = o.task
-		WHERE o.method = i.method AND o."out" = i."out" AND o.task <> i.task ORDER BY o.created LIMIT 1) e ON u.task IS NULL`
+		WHERE o.method = i.method AND o."out" = i."out" AND o.task <> i.task ORDER BY o.created LIMIT 1) e ON u.task IS NULL
+	LEFT JOIN LATERAL (SELECT true AS has FROM hash_outhash o WHERE o.method = i.method AND o.task = i.task LIMIT 1) h ON u.task IS NULL`
 
 // found is what the tables say about an add.
 type found struct {
