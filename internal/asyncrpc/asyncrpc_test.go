@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -378,5 +380,93 @@ func TestMetrics(t *testing.T) {
 		"# HELP slipway_y_seconds time\n# TYPE slipway_y_seconds gauge\nslipway_y_seconds 0.5\n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// TestSilentClientsHoldNoBuffers: what a client needs while it sends much is given
+// back before it is waited for.
+func TestSilentClientsHoldNoBuffers(t *testing.T) {
+	s, addr := start(t, "127.0.0.1:0", Limits{})
+	lines := make([][]byte, 600)
+	for i := range lines {
+		lines[i] = bytes.Repeat([]byte("x"), 100)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC() // what a pool holds goes at the second
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const clients = 200
+	before := heap()
+	for range clients {
+		c := connect(t, addr)
+		n := 0
+		if err := c.Stream(t.Context(), "echo-stream", lines, func(int, []byte) error { n++; return nil }); err != nil || n != len(lines) {
+			t.Fatal(n, err)
+		}
+	}
+	if n := s.Counts().Open; n != clients {
+		t.Fatalf("%d are connected", n)
+	}
+	// Both ends are in this process.
+	if grown := (int64(heap()) - int64(before)) / clients; grown > 12<<10 {
+		t.Errorf("each silent client holds %d bytes", grown)
+	}
+}
+
+func TestABombIsNotDecoded(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t, "127.0.0.1:0", Limits{})
+	for _, tt := range []struct {
+		part string
+		n    int
+		ok   bool
+	}{{`1,`, 2_000_000, false}, {`{"a":[`, 500_000, false}, {`"long, [{ text \",\\",`, 9_000, true}} {
+		c := connect(t, addr)
+		text := `[` + strings.Repeat(tt.part, tt.n)
+		if tt.ok {
+			text += `0]`
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		var err error
+		if tt.ok {
+			err = c.Invoke(t.Context(), "echo", json.RawMessage(text), nil)
+		} else {
+			err = c.Invoke(t.Context(), "x", json.RawMessage(text), nil)
+		}
+		runtime.ReadMemStats(&after)
+		if (err == nil) != tt.ok {
+			t.Errorf("%.10s: %v", tt.part, err)
+		}
+	}
+}
+
+// TestItsOwnErrorsAreLogged: an error that is not the client's is seen at the
+// usual level, with what to do, once a second.
+func TestItsOwnErrorsAreLogged(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s := NewServer(Protocol{Log: log})
+	full := errs.E(errs.Unavailable, "write the database x.db: the disk is full", errs.Hint("free space"))
+	for _, err := range []error{io.ErrUnexpectedEOF, errTooLong, errs.E(errs.Invalid, "bad"), errs.E(errs.Unavailable, "write", &net.OpError{Op: "write", Err: os.ErrDeadlineExceeded})} {
+		if ours(err) {
+			t.Errorf("%v is not the server's", err)
+		}
+	}
+	if !ours(full) {
+		t.Error("a full disk is the server's")
+	}
+	for range 100 {
+		s.fault("1.2.3.4:5", full)
+	}
+	if n := strings.Count(b.String(), "\n"); n != 1 || !strings.Contains(b.String(), "the disk is full") || !strings.Contains(b.String(), "free space") {
+		t.Errorf("%d lines:\n%s", n, b.String())
+	}
+	if n := s.Counts().Failed; n != 100 {
+		t.Error(n)
 	}
 }

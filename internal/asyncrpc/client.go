@@ -73,6 +73,9 @@ func (c *Client) within(ctx context.Context) func() {
 	return func() {
 		stop()
 		c.c.w.deadline(time.Time{})
+		if s, ok := c.c.w.(*stream); ok {
+			s.rest() // until it is used again
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"time"
 
@@ -88,11 +87,7 @@ func (c *Conn) WriteLine(line []byte) error { return c.w.writeLine(line) }
 // WriteLines queues lines that each end in a newline.
 func (c *Conn) WriteLines(lines []byte) error {
 	if s, ok := c.w.(*stream); ok {
-		s.out = append(s.out, lines...)
-		if len(s.out) >= largeBuf {
-			return s.flush()
-		}
-		return nil
+		return s.write(lines)
 	}
 	for line := range bytes.Lines(lines) {
 		if err := c.w.writeLine(line[:len(line)-1]); err != nil {
@@ -267,131 +262,4 @@ func ascii(b []byte) []byte {
 		}
 	}
 	return []byte(out.String())
-}
-
-// stream is a wire over a byte stream.
-type stream struct {
-	c    net.Conn
-	lim  Limits
-	mem  *budget
-	held int64  // of mem, for a buffer over largeBuf
-	buf  []byte // buf[r:] has been read and not been given out
-	r    int
-	out  []byte
-
-	until time.Time // the deadline of writes that is set
-}
-
-const (
-	smallBuf = 4 << 10  // of a silent connection
-	largeBuf = 64 << 10 // of one that sends faster than it reads
-)
-
-func newStream(c net.Conn, lim Limits, mem *budget) *stream {
-	return &stream{c: c, lim: lim, mem: mem}
-}
-
-func (s *stream) chunks() bool         { return true }
-func (s *stream) close() error         { return s.c.Close() }
-func (s *stream) bye(context.Context)  {}
-func (s *stream) release()             { s.mem.give(s.held); s.held = 0 }
-func (s *stream) deadline(t time.Time) { s.c.SetReadDeadline(t) }
-
-func (s *stream) peer() string {
-	if a := s.c.RemoteAddr(); a != nil && a.String() != "" && a.String() != "@" {
-		return a.String()
-	}
-	return "local"
-}
-
-func (s *stream) more() bool { return bytes.IndexByte(s.buf[s.r:], '\n') >= 0 }
-
-func (s *stream) readLine() ([]byte, error) {
-	seen := 0
-	for {
-		if i := bytes.IndexByte(s.buf[s.r+seen:], '\n'); i >= 0 {
-			line := s.buf[s.r : s.r+seen+i]
-			s.r += seen + i + 1
-			if len(line) > s.lim.Line {
-				return nil, errTooLong
-			}
-			if n := len(line); n > 0 && line[n-1] == '\r' {
-				line = line[:n-1]
-			}
-			return line, nil
-		}
-		seen = len(s.buf) - s.r
-		if seen > s.lim.Line {
-			return nil, errTooLong
-		}
-		if err := s.fill(); err != nil {
-			if err == io.EOF && seen > 0 {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
-		}
-	}
-}
-
-// fill reads once, after making room: to the front, then by growing. An idle
-// connection goes back to a small buffer.
-func (s *stream) fill() error {
-	have := len(s.buf) - s.r
-	if have == 0 && cap(s.buf) > largeBuf {
-		s.buf = nil
-		s.release()
-	}
-	switch {
-	case cap(s.buf) == 0:
-		s.buf = make([]byte, 0, smallBuf)
-	case have*2 > cap(s.buf):
-		if n := int64(cap(s.buf)); n*2 > largeBuf {
-			if !s.mem.take(n * 2) {
-				return errNoMemory
-			}
-			s.mem.give(s.held)
-			s.held = n * 2
-		}
-		s.buf = append(make([]byte, 0, cap(s.buf)*2), s.buf[s.r:]...)
-	default:
-		s.buf = append(s.buf[:0], s.buf[s.r:]...)
-	}
-	s.r = 0
-	n, err := s.c.Read(s.buf[have:cap(s.buf)])
-	s.buf = s.buf[:have+n]
-	if n > 0 {
-		if len(s.buf) == cap(s.buf) && cap(s.buf) < largeBuf {
-			s.buf = append(make([]byte, 0, largeBuf), s.buf...)
-		}
-		return nil
-	}
-	if err == nil {
-		return io.ErrNoProgress
-	}
-	return err
-}
-
-func (s *stream) writeLine(line []byte) error {
-	s.out = append(append(s.out, line...), '\n')
-	if len(s.out) >= largeBuf {
-		return s.flush()
-	}
-	return nil
-}
-
-func (s *stream) flush() error {
-	if len(s.out) == 0 {
-		return nil
-	}
-	// Setting a deadline costs as much as a small write: one serves for a while.
-	if now := time.Now(); s.until.Sub(now) < s.lim.Write {
-		s.until = now.Add(s.lim.Write * 3 / 2)
-		s.c.SetWriteDeadline(s.until)
-	}
-	_, err := s.c.Write(s.out)
-	if cap(s.out) > 2*largeBuf {
-		s.out = nil
-	}
-	s.out = s.out[:0]
-	return err
 }

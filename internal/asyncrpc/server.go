@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -67,6 +68,8 @@ type Server struct {
 	total    atomic.Int64
 	refused  atomic.Int64
 	received atomic.Int64
+	failed   atomic.Int64
+	faultAt  atomic.Int64
 }
 
 // NewServer makes a server; it does nothing before [Server.Serve].
@@ -84,13 +87,14 @@ type Counts struct {
 	Total    int64 `json:"total"`    // connections ever
 	Refused  int64 `json:"refused"`  // over the limit of connections
 	Messages int64 `json:"messages"` // without the lines of streams
+	Failed   int64 `json:"failed"`   // clients cut off by an error of the server
 }
 
 // Counts gives the numbers.
 func (s *Server) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Counts{len(s.conns), s.total.Load(), s.refused.Load(), s.received.Load()}
+	return Counts{len(s.conns), s.total.Load(), s.refused.Load(), s.received.Load(), s.failed.Load()}
 }
 
 // Listener is a bound address; clients may connect from now on.
@@ -229,9 +233,35 @@ func (s *Server) serve(ctx context.Context, w wire) {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), ctx.Err() != nil:
 		s.Log.Debug("client left", "client", w.peer())
+	case ours(err):
+		s.fault(w.peer(), err)
 	default:
 		s.Log.Info("client cut off", "client", w.peer(), "error", err)
 	}
+}
+
+// ours reports whether an error is the server's and not its client's: a database
+// that is full, damaged or locked.
+func ours(err error) bool {
+	var e *errs.Error
+	if !errors.As(err, &e) || errors.As(err, new(net.Error)) {
+		return false
+	}
+	switch e.Kind {
+	case errs.Unavailable, errs.Locked, errs.Denied, errs.Conflict, errs.Failed, errs.Internal:
+		return true
+	}
+	return false
+}
+
+// fault logs an error of the server, at most one a second.
+func (s *Server) fault(client string, err error) {
+	s.failed.Add(1)
+	now := time.Now().UnixNano()
+	if last := s.faultAt.Load(); now-last < int64(time.Second) || !s.faultAt.CompareAndSwap(last, now) {
+		return
+	}
+	s.Log.Error("a request failed, its client was cut off", "client", client, "error", err, "hints", errs.Hints(err), "failed_so_far", s.failed.Load())
 }
 
 func (s *Server) talk(ctx context.Context, c *Conn) error {
@@ -273,6 +303,10 @@ func (s *Server) talk(ctx context.Context, c *Conn) error {
 			done()
 			return err
 		}
+		if len(b) > maxSimple && elements(b) > maxElements {
+			done()
+			return errs.E(errs.Invalid, "a message of too many parts")
+		}
 		var msg map[string]json.RawMessage
 		if err := json.Unmarshal(b, &msg); err != nil {
 			done()
@@ -296,12 +330,37 @@ func (s *Server) talk(ctx context.Context, c *Conn) error {
 	}
 }
 
+// A message of many megabytes may be one long text; one of a million small values
+// would take a hundred times its size when it is decoded.
+const (
+	maxSimple   = 64 << 10
+	maxElements = 20_000
+)
+
+// elements counts the commas and brackets of a JSON text outside of its strings.
+func elements(b []byte) (n int) {
+	inside := false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			inside = !inside
+		case !inside:
+			if c == ',' || c == '{' || c == '[' {
+				n++
+			}
+		case c == '\\':
+			i++
+		}
+	}
+	return n
+}
+
 // refuse tells the client of a Refusal; other errors it gives back. Answers that
 // were ready leave before.
 func (s *Server) refuse(c *Conn, err error) error {
 	var no Refusal
 	if errors.As(err, &no) {
-		s.Log.Info("refused", "client", c.Peer(), "reason", string(no))
+		s.Log.Info("refused", "client", c.Peer(), "reason", fmt.Sprintf("%.300s", string(no)))
 		return c.WriteMessage(map[string]any{"invoke-error": map[string]string{"message": string(no)}})
 	}
 	c.Flush()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -92,6 +93,14 @@ gives it back. See docs/hashserv.md.`,
 	return c
 }
 
+// limitMemory has the collector keep the process near its index: by itself it lets
+// a heap grow to twice of what is in use. $GOMEMLIMIT outweighs it.
+func limitMemory(indexMB int) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(max(indexMB, 0))<<20*5/4 + 192<<20)
+	}
+}
+
 // logger writes structured lines to the talk of the command.
 func (a *app) logger(name string) (*slog.Logger, error) {
 	l, err := level(name)
@@ -115,6 +124,7 @@ func (a *app) hashservServe(ctx context.Context, f hashservFlags) (err error) {
 		f.o.AnonPerms = []string{}
 	}
 	f.o.Limits = asyncrpc.Limits{Conns: f.connections}
+	limitMemory(f.indexMB)
 	// Everything is ready before anybody can connect.
 	login := dbLogin(f.dbUser)
 	login.ReadOnly, login.IndexBytes = f.o.ReadOnly, int64(f.indexMB)<<20

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"slipway/internal/asyncrpc"
@@ -14,19 +15,27 @@ import (
 // maxBurst is how many lines are answered together.
 const maxBurst = 4096
 
+// burstBuffers are what a burst needs.
+type burstBuffers struct {
+	out   []byte
+	lines [][]byte
+}
+
+var bursts = sync.Pool{New: func() any { return &burstBuffers{} }}
+
 // stream answers lines until END: burst gets those that have arrived, and appends
 // an answer with a newline for each to out.
 func (x *session) stream(ctx context.Context, burst func(out []byte, lines [][]byte) ([]byte, error)) error {
 	if err := x.c.WriteMessage("ok"); err != nil {
 		return err
 	}
-	var out []byte
-	var lines [][]byte
 	for {
 		line, err := x.c.ReadLine()
 		if err != nil {
 			return err
 		}
+		b := bursts.Get().(*burstBuffers) // while it waits, a client holds none
+		out, lines := b.out, b.lines
 		start, end := time.Now(), false
 		// What has arrived stays where it is until a read has to wait.
 		for lines = lines[:0]; ; {
@@ -51,6 +60,10 @@ func (x *session) stream(ctx context.Context, burst func(out []byte, lines [][]b
 				return err
 			}
 			x.s.stats.add(len(lines), time.Since(start))
+		}
+		if b.out, b.lines = out, lines; cap(out) < 1<<20 {
+			clear(lines)
+			bursts.Put(b)
 		}
 		if end {
 			x.c.WriteLine([]byte("ok"))

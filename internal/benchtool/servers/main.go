@@ -39,7 +39,7 @@ func main() {
 	flag.StringVar(&c.slipway, "slipway", "build/slipway", "our program")
 	flag.StringVar(&c.bitbake, "bitbake", os.Getenv("SLIPWAY_TEST_BITBAKE"), "a checkout of BitBake; without one only we are measured")
 	flag.IntVar(&c.rows, "rows", 100_000, "rows of the database")
-	flag.IntVar(&c.runs, "runs", 3, "runs of each load; the median counts")
+	flag.IntVar(&c.runs, "runs", 5, "runs of each load; the median counts")
 	flag.DurationVar(&c.length, "length", time.Second, "of one run")
 	flag.StringVar(&c.only, "only", "", "loads whose name holds this")
 	flag.BoolVar(&c.gc, "gc", false, "measure a collection instead")
@@ -118,7 +118,7 @@ func run(ctx context.Context, c config, out io.Writer) error {
 		return nil
 	}
 	fi, _ := os.Stat(ours)
-	fmt.Fprintf(out, "## Hash equivalence server, %d rows\n\nRequests per CPU second of the server, median of %d runs of %s; in brackets per second of wall time.\n", c.rows, c.runs, c.length)
+	fmt.Fprintf(out, "## Hash equivalence server, %d rows\n\nRequests per CPU second of the server, median of %d runs of %s (reports: five times as long, and what the server moves behind is counted); in brackets per second of wall time. The two servers take turns.\n", c.rows, c.runs, c.length)
 	if c.bitbake != "" {
 		their, _ := os.Stat(theirs)
 		fmt.Fprintf(out, "The database is %d MB, BitBake's is %d MB.\n", fi.Size()>>20, their.Size()>>20)

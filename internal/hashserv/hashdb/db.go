@@ -242,7 +242,11 @@ func (d *DB) change(seq int64, list []change) {
 			x.putText(ch.method, ch.task, ch.uni)
 		}
 	}
-	if locked && len(r.rows) >= mergeAt {
+	at := mergeAt
+	if x.count.Load() >= manyRows {
+		at *= 2
+	}
+	if locked && len(r.rows) >= at {
 		select {
 		case d.mergeNow <- struct{}{}:
 		default:

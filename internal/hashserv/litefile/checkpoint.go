@@ -14,12 +14,12 @@ const fewPages = 400
 // moves that little, so that the WAL can start anew with the next commit. Nobody
 // waits for the bulk, as long as the disk keeps up.
 type checkpoints struct {
-	at    uint32 // checkAt, but for tests
-	next  uint32 // not before the WAL has so many pages: the last try was in vain
-	frame uint32 // pages of the WAL when it was last looked at
-	busy  bool   // pages are moved beside the work
-	done  chan struct{}
-	conn  *Conn // that moves them
+	at    uint32    // checkAt, but for tests
+	next  uint32    // not before the WAL has so many pages: the last try was in vain
+	frame uint32    // pages of the WAL when it was last looked at
+	busy  bool      // pages are moved beside the work
+	done  chan bool // whether pages could be moved
+	conn  *Conn     // that moves them
 }
 
 // checkpoint moves the WAL into the file when it has grown. It runs in the writer,
@@ -31,18 +31,25 @@ func (f *File) checkpoint() {
 		c.next = 0
 	}
 	c.frame = n
+	ended := func(moved bool) {
+		if c.busy = false; !moved {
+			c.next = n + c.at/4 // a reader needs the pages: the WAL grows meanwhile
+		}
+	}
 	select {
-	case <-c.done:
-		c.busy = false
+	case moved := <-c.done:
+		ended(moved)
 	default:
 	}
-	if c.busy && n >= 4*c.at {
-		// The disk does not keep up, or somebody reads the same snapshot for long:
-		// the writer slows down, rather than the WAL grow.
+	switch {
+	case !c.busy:
+	case n >= 6*c.at: // the disk does not keep up: the writer waits, rather than the WAL grow
+		ended(<-c.done)
+	case n >= 4*c.at: // it slows down first
 		t := time.NewTimer(20 * time.Millisecond)
 		select {
-		case <-c.done:
-			c.busy = false
+		case moved := <-c.done:
+			ended(moved)
 		case <-t.C:
 		}
 		t.Stop()
@@ -62,7 +69,8 @@ func (f *File) checkpoint() {
 // movePages moves pages until few are left, or none can be: a reader needs them.
 func (f *File) movePages() {
 	c := &f.check
-	defer func() { c.done <- struct{}{} }()
+	moved := false
+	defer func() { c.done <- moved }()
 	if c.conn == nil {
 		var err error
 		if c.conn, err = connect(f.path, "_pragma=busy_timeout(1000)"); err != nil {
@@ -70,13 +78,12 @@ func (f *File) movePages() {
 		}
 	}
 	for range 8 {
-		before := f.counter.backlog()
-		if before <= fewPages/2 {
+		if moved = f.counter.backlog() <= fewPages/2; moved {
 			return
 		}
+		before := f.counter.moved()
 		c.conn.Row(`PRAGMA wal_checkpoint(PASSIVE)`)
-		if f.counter.backlog() >= before {
-			time.Sleep(50 * time.Millisecond)
+		if moved = f.counter.moved() > before; !moved {
 			return
 		}
 	}

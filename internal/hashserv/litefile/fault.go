@@ -40,7 +40,7 @@ func fault(err error, doing, path string) error {
 	case code == codePerm, code == codeReadOnly, code == codeCantOpen, is(fs.ErrPermission), is(syscall.EROFS):
 		return errs.E(errs.Denied, what, errs.Hintf("%s must exist, and it and the files in it must be writable for the user who runs the server", filepath.Dir(path)), err)
 	}
-	return errs.Wrap(err, "%s", what)
+	return errs.E(errs.Internal, what, err)
 }
 
 // Magic numbers of statfs(2) for file systems on which SQLite's locks or shared

@@ -72,7 +72,7 @@ func Open(path string, o Options, schemas ...Schema) (*File, error) {
 			return nil, errs.E(errs.NotFound, "database "+abs, errs.Hint("a read-only server needs one that exists: start a writing server on it once"), err)
 		}
 	}
-	f := &File{path: abs, opts: o, check: checkpoints{at: checkAt, done: make(chan struct{}, 1)}, readers: make(chan *Conn, o.Readers), ops: make(chan *op, 1024), quit: make(chan struct{}), done: make(chan struct{})}
+	f := &File{path: abs, opts: o, check: checkpoints{at: checkAt, done: make(chan bool, 1)}, readers: make(chan *Conn, o.Readers), ops: make(chan *op, 1024), quit: make(chan struct{}), done: make(chan struct{})}
 	sync := "NORMAL"
 	if o.Full {
 		sync = "FULL"

@@ -69,10 +69,15 @@ func (c *counter) frames() uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.mem[16])))
 }
 
-// backlog is how many of them are not in the file yet: what nBackfill of the
-// checkpoint info, behind the two copies of the header, leaves of mxFrame.
+// moved is how many of them are in the file: nBackfill of the checkpoint info,
+// behind the two copies of the header.
+func (c *counter) moved() uint32 {
+	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.mem[96])))
+}
+
+// backlog is how many of them are not in the file yet.
 func (c *counter) backlog() uint32 {
-	done := atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.mem[96])))
+	done := c.moved()
 	return max(c.frames(), done) - done
 }
 
