@@ -2,14 +2,19 @@ package cycle
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/prserv/fork"
+	"slipway/internal/prserv/prdb"
 )
 
 // The PR and hash equivalence databases of the series are .slipway/databases/series.db;
@@ -94,9 +99,54 @@ func (n *numbers) Next(ctx context.Context, _ distro.BuildID, key distro.NumberK
 	return got, errs.Wrap(err, "number for %s", key)
 }
 
+// oldNumber is a document of the kind "number", as programs before the databases wrote
+// them: no number up to Last may be given again for its key.
+type oldNumber struct {
+	Key  distro.NumberKey `json:"key"`
+	Last int              `json:"last"`
+}
+
+// burnedChecksum marks the rows of numbers that such programs gave: no output has it.
+const burnedChecksum = "slipway:burned"
+
+// burnOld brings the numbers that a program before the databases gave, those of failed
+// and rejected builds too, into the series' database. What is there already is left
+// alone, so it costs nothing after the first time; the documents stay.
+func (n *numbers) burnOld(ctx context.Context, w *Workspace) error {
+	docs, err := w.State.List(ctx, kindNumber)
+	if err != nil {
+		return err
+	}
+	var rows []prdb.Row
+	for _, d := range docs {
+		if !strings.HasPrefix(d.ID, w.Definition.Series.Name+"/") {
+			continue
+		}
+		var o oldNumber
+		if err := json.Unmarshal(d.Data, &o); err != nil || o.Key.Source == "" || o.Last < 0 {
+			return errs.E(errs.Invalid, fmt.Sprintf("the number document %s of an older slipway cannot be read: numbers that it burned could be given again", d.ID), err, errs.Hint("restore .slipway/state.db from a backup"))
+		}
+		version := fork.PRVersion(o.Key.Source, o.Key.Version)
+		most, err := n.databases.PR.Max(ctx, version, o.Key.Arch)
+		if err != nil {
+			return errs.Wrap(err, "numbers of %s", o.Key)
+		}
+		if last := strconv.Itoa(o.Last); o.Last > 0 && (most == "" || prdb.Compare(most, last) < 0) {
+			rows = append(rows, prdb.Row{Version: version, Pkgarch: o.Key.Arch, Checksum: burnedChecksum, Value: last})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return errs.Wrap(n.databases.PR.Put(ctx, rows...), "burn the numbers of an older slipway")
+}
+
 // startFrom takes the numbers of the base release as those that were given: the
-// database may be a new one.
+// database may be a new one. So may the whole workspace be of an older program.
 func (n *numbers) startFrom(ctx context.Context, w *Workspace, v distro.Version) error {
+	if err := n.burnOld(ctx, w); err != nil {
+		return err
+	}
 	n.base = map[distro.NumberKey]int{}
 	if v == "" {
 		return nil

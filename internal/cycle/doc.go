@@ -9,6 +9,6 @@
 // again finishes the work (package flow journals the steps).
 //
 // Documents in the state, by kind: "series" (head, serial, reserved versions),
-// "build" ([Build], the candidate included), "release" ([Release]), "number"
-// (the high-water marks of the PR database), "journal" (package flow).
+// "build" ([Build], the candidate included), "release" ([Release]), "change"
+// ([Change]), "journal" (package flow); "number" in workspaces of older programs.
 package cycle

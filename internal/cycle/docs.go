@@ -96,4 +96,5 @@ const (
 	kindAnswers = "answers"
 	kindChange  = "change" // by series and serial
 	kindBoards  = "boards" // by build, and by series: the newest
+	kindNumber  = "number" // of programs before the databases: see burnOld
 )
