@@ -70,10 +70,27 @@ has it), or nowhere.`,
 				}
 				return a.print(list, func(out io.Writer) {
 					rows := [][]string{}
+					said := map[string]bool{}
+					var notes []string
+					note := func(text string) {
+						if !said[text] {
+							said[text] = true
+							notes = append(notes, text)
+						}
+					}
 					for _, p := range list {
 						rows = append(rows, []string{p.EVR, p.Scope, string(p.Release), fmt.Sprint(p.Serial), when(p.At), p.Where, p.HeaderDigest.Short(), p.File})
+						if p.Withdrawn != "" {
+							note(fmt.Sprintf("release %s was withdrawn: %s", p.Release, p.Withdrawn))
+						}
+						for _, id := range p.Advisories {
+							note(fmt.Sprintf("%s is the fix of advisory %s", p.EVR, id))
+						}
 					}
 					ui.Table(out, []string{"VERSION", "FEED", "RELEASE", "SNAPSHOT", "SINCE", "NOW IN", "HEADER", "FILE"}, rows)
+					for _, n := range notes {
+						fmt.Fprintln(out, n)
+					}
 				})
 			})
 		}}

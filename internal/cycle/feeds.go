@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -14,7 +15,7 @@ import (
 // publication itself; with pin, as timestamp.At.Find takes it, it stays at one
 // snapshot.
 func (w *Workspace) RepoFile(ctx context.Context, url, pin string) (string, error) {
-	snapshot := ""
+	snapshot, comment := "", ""
 	switch {
 	case pin == "current" || pin == "" && url != "":
 		snapshot = "current"
@@ -31,6 +32,7 @@ func (w *Workspace) RepoFile(ctx context.Context, url, pin string) (string, erro
 			return "", err
 		}
 		snapshot = fmt.Sprintf("snapshots/%d", e.Serial)
+		comment = fmt.Sprintf("Stays at snapshot %d, release %s of %s: dnf distro-sync goes there. Without --pin this file follows the newest.", e.Serial, e.Release, e.At.UTC().Format(time.DateOnly))
 	}
 	public, err := w.Public()
 	if err != nil {
@@ -51,7 +53,7 @@ func (w *Workspace) RepoFile(ctx context.Context, url, pin string) (string, erro
 		}
 	}
 	d := w.Definition
-	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.deviceScopes(), URL: url, Snapshot: snapshot, Keys: keys}), nil
+	return feed.RepoFile(feed.RepoOptions{Distribution: d.Distribution, Title: d.Title, Series: d.Series.Name, Scopes: w.deviceScopes(), URL: url, Snapshot: snapshot, Keys: keys, Comment: comment}), nil
 }
 
 // keyNames gives the public keys of a role that clients must know, as the publication

@@ -42,6 +42,9 @@ type Edited struct {
 	HeaderDigest distro.Digest `json:"header_digest"`
 	Size         int64         `json:"size"` // of the file, bytes
 	Source       string        `json:"source"`
+	// Withdrawn says why its release was taken back, Advisories name it as the fix.
+	Withdrawn  string   `json:"withdrawn,omitempty"`
+	Advisories []string `json:"advisories,omitempty"`
 }
 
 // Moments reads at.json: every snapshot of a series with its date.
@@ -99,7 +102,69 @@ func History(ctx context.Context, t store.Tree, series, name string) ([]Edited, 
 		}
 		return nil, errs.E(errs.NotFound, fmt.Sprintf("no release of series %s has a package %s", series, name), hint)
 	}
-	return out, locate(ctx, t, l, out)
+	if err := locate(ctx, t, l, out); err != nil {
+		return nil, err
+	}
+	return out, annotate(ctx, t, l, at.Entries[len(at.Entries)-1].Serial, out)
+}
+
+// annotate adds what the newest snapshot says of releases and advisories.
+func annotate(ctx context.Context, t store.Tree, l Layout, serial int, list []Edited) error {
+	b, err := ReadFile(ctx, t, l.Snapshot(serial)+"/snapshot.json")
+	if err != nil {
+		return err
+	}
+	s, err := timestamp.ParseSnapshot(b)
+	if err != nil {
+		return errs.Wrap(err, "snapshot %d", serial)
+	}
+	fixes := map[string][]string{} // scope/file -> ids
+	read := map[string]bool{}
+	for _, x := range list {
+		folder := path.Join(l.Snapshot(serial), x.Scope)
+		if read[x.Scope] {
+			continue
+		}
+		read[x.Scope] = true
+		advisories, err := advisoriesIn(ctx, t, folder)
+		if errs.Is(err, errs.NotFound) {
+			continue // a scope that the series has no more
+		}
+		if err != nil {
+			return err
+		}
+		for _, a := range advisories {
+			for _, p := range a.Packages {
+				key := x.Scope + "/" + p.File
+				fixes[key] = append(fixes[key], a.ID)
+			}
+		}
+	}
+	for i := range list {
+		x := &list[i]
+		x.Advisories = fixes[x.Scope+"/"+path.Base(x.File)]
+		for _, w := range s.Withdrawn {
+			if w.Release == x.Release {
+				x.Withdrawn = w.Because
+			}
+		}
+	}
+	return nil
+}
+
+// advisoriesIn reads the advisories of a feed's folder; none is no error. The file's
+// checksum is compared with repomd.xml, whose signature is not.
+func advisoriesIn(ctx context.Context, t store.Tree, folder string) ([]rpmmd.Advisory, error) {
+	b, err := ReadFile(ctx, t, folder+"/repodata/repomd.xml")
+	if err != nil {
+		return nil, err
+	}
+	md, err := rpmmd.ReadRepomd(b)
+	if err != nil {
+		return nil, errs.Wrap(err, "%s", folder)
+	}
+	list, err := rpmmd.ReadAdvisories(func(name string) (io.ReadCloser, error) { return t.Open(ctx, path.Join(folder, name)) }, md)
+	return list, errs.Wrap(err, "%s", folder)
 }
 
 // locate finds where each file is now: an index says it, and the file's name, for

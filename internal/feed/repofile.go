@@ -23,6 +23,7 @@ type RepoOptions struct {
 	URL                         string   // "" writes $slipway_url
 	Snapshot                    string   // "" writes $slipway_snapshot; else "current" or "snapshots/17"
 	Keys                        []string // URLs of the public keys, file:///etc/pki/rpm-gpg/...
+	Comment                     string   // one line at the top; "" is none
 }
 
 // RepoFile gives the text of <distribution>.repo for dnf: one section a scope
@@ -40,6 +41,9 @@ func RepoFile(o RepoOptions) string {
 	scopes := append([]string(nil), o.Scopes...)
 	sort.Strings(scopes)
 	var b strings.Builder
+	if o.Comment != "" {
+		b.WriteString("# " + o.Comment + "\n")
+	}
 	section := func(id, name, base string, enabled int) {
 		fmt.Fprintf(&b, "[%s]\nname=%s\nbaseurl=%s\nenabled=%d\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=%s\n\n",
 			id, name, base, enabled, strings.Join(o.Keys, "\n       "))

@@ -237,6 +237,20 @@ func ReadUpdateinfo(r io.Reader) ([]Advisory, error) {
 	return out, err
 }
 
+// ReadAdvisories reads the advisories that repomd.xml names, none when it names none, and
+// checks the file as [ReadRepo] does.
+func ReadAdvisories(open func(name string) (io.ReadCloser, error), md *Repomd) ([]Advisory, error) {
+	rec, ok := md.Record("updateinfo")
+	if !ok {
+		return nil, nil
+	}
+	repo := &Repo{}
+	if err := repo.read(open, rec); err != nil {
+		return nil, errs.Wrap(err, "%s", rec.Href)
+	}
+	return ReadUpdateinfo(bytes.NewReader(repo.Updateinfo))
+}
+
 func (x xmlAdvisory) advisory() (Advisory, error) {
 	a := Advisory{ID: x.ID, From: x.From, Status: x.Status, Type: x.Type, Title: x.Title, Severity: x.Severity, Release: x.Release, Description: x.Description, Reboot: x.Reboot == "True"}
 	var bad errs.List

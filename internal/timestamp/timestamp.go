@@ -19,6 +19,8 @@ package timestamp
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"slipway/internal/distro"
@@ -195,7 +197,8 @@ func (a At) Serial(v distro.Version) (int, error) {
 			return a.Entries[i].Serial, nil
 		}
 	}
-	return 0, errs.E(errs.NotFound, fmt.Sprintf("series %s has no release %s", a.Series, v), errs.Hintf("its releases: %s", a.releases()))
+	return 0, errs.E(errs.NotFound, fmt.Sprintf("series %s has no release %s", a.Series, v), errs.Hintf("its releases: %s", a.releases()),
+		errs.Hintf("or a day (2026-12-24), a time (RFC 3339), snapshots/%d, current", a.last()))
 }
 
 // On gives the serial that was current at a time. NotFound before the first.
@@ -212,16 +215,26 @@ func (a At) On(at time.Time) (int, error) {
 	return serial, nil
 }
 
-func (a At) releases() string {
-	out, last := "", distro.Version("")
-	for _, e := range a.Entries {
-		if e.Release == last {
-			continue
-		}
-		if last = e.Release; out != "" {
-			out += ", "
-		}
-		out += fmt.Sprintf("%s (%s)", e.Release, e.At.UTC().Format(time.DateOnly))
+// last is the newest serial, 0 when there is none.
+func (a At) last() int {
+	if len(a.Entries) == 0 {
+		return 0
 	}
-	return out
+	return a.Entries[len(a.Entries)-1].Serial
+}
+
+// releases names the releases with their dates, of many the first and the last.
+func (a At) releases() string {
+	var all []string
+	last := distro.Version("")
+	for _, e := range a.Entries {
+		if e.Release != last {
+			last = e.Release
+			all = append(all, fmt.Sprintf("%s (%s)", e.Release, e.At.UTC().Format(time.DateOnly)))
+		}
+	}
+	if len(all) > 12 {
+		all = slices.Concat(all[:1], []string{"..."}, all[len(all)-10:])
+	}
+	return strings.Join(all, ", ")
 }
