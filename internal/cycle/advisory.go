@@ -37,8 +37,8 @@ func (w *Workspace) Advisories(ctx context.Context) ([]distro.Advisory, error) {
 
 // advisoriesOf gives the advisories of an edition: those that were published, and more,
 // each with the packages that the releases still offer. It names no package of a
-// withdrawn release: devices could not get it.
-func (w *Workspace) advisoriesOf(ctx context.Context, releases []Release, more []distro.Advisory) ([]distro.Advisory, error) {
+// withdrawn release and none that was removed by law: devices could not get it.
+func (w *Workspace) advisoriesOf(ctx context.Context, releases []Release, gone gone, more []distro.Advisory) ([]distro.Advisory, error) {
 	all, err := w.Advisories(ctx)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (w *Workspace) advisoriesOf(ctx context.Context, releases []Release, more [
 		if r.Status == distro.Withdrawn {
 			continue
 		}
-		for _, p := range r.Packages {
+		for _, p := range gone.standing(r.Packages) {
 			if _, asked := there[p.Scope+"/"+p.File]; asked {
 				there[p.Scope+"/"+p.File] = true
 			}
@@ -85,6 +85,13 @@ func (w *Workspace) CheckAdvisories(ctx context.Context, files []*config.Advisor
 	if err != nil {
 		return nil, err
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range releases {
+		releases[i].Packages = gone.standing(releases[i].Packages)
+	}
 	var out []distro.Advisory
 	var bad errs.List
 	files = slices.Clone(files)
@@ -94,18 +101,27 @@ func (w *Workspace) CheckAdvisories(ctx context.Context, files []*config.Advisor
 			bad = append(bad, f.Finding("", fmt.Sprintf("two files are of advisory %s", f.ID), "the id is the file's name: give one another"))
 			continue
 		}
+		j := slices.IndexFunc(known, func(k distro.Advisory) bool { return k.ID == f.ID })
+		if f.Withdrawn != "" { // its packages may be gone, and are not looked for
+			if j < 0 || known[j].Withdrawn == f.Withdrawn {
+				continue // before anybody saw it; said already
+			}
+			a := known[j]
+			a.Withdrawn = f.Withdrawn
+			a.Version++
+			out = append(out, a)
+			continue
+		}
 		a, findings := w.advisory(f, releases)
 		if bad = append(bad, findings...); len(findings) > 0 {
 			continue
 		}
 		a.Version = 1
-		if j := slices.IndexFunc(known, func(k distro.Advisory) bool { return k.ID == a.ID }); j >= 0 {
+		if j >= 0 {
 			if a.SameText(known[j]) {
 				continue
 			}
 			a.Version, a.Issued = known[j].Version+1, known[j].Issued
-		} else if a.Withdrawn != "" {
-			continue // before anybody saw it
 		}
 		out = append(out, a)
 	}
@@ -115,7 +131,7 @@ func (w *Workspace) CheckAdvisories(ctx context.Context, files []*config.Advisor
 // advisory resolves one file.
 func (w *Workspace) advisory(f *config.AdvisoryFile, releases []Release) (distro.Advisory, errs.List) {
 	a := distro.Advisory{ID: f.ID, Type: f.Type, Severity: f.Severity, Title: f.Title, Description: strings.TrimSpace(f.Description), CVEs: f.CVEs, Reboot: f.Reboot,
-		Contact: w.Definition.Security.Contact, FixedIn: distro.Version(f.FixedIn), Withdrawn: f.Withdrawn}
+		Contact: w.Definition.Security.Contact, FixedIn: distro.Version(f.FixedIn)}
 	for _, r := range f.References {
 		a.References = append(a.References, distro.Reference(r))
 	}
@@ -137,7 +153,7 @@ func (w *Workspace) advisory(f *config.AdvisoryFile, releases []Release) (distro
 	case releases[i].Status == distro.Publishing:
 		find("fixed_in", fmt.Sprintf("release %s is not published yet: an advisory never comes before its fix", f.FixedIn), "slipway publish "+f.FixedIn)
 		return a, bad
-	case releases[i].Status == distro.Withdrawn && f.Withdrawn == "":
+	case releases[i].Status == distro.Withdrawn:
 		find("fixed_in", fmt.Sprintf("release %s was withdrawn: devices cannot get its packages", f.FixedIn), "name the release that brought the fix again, or write withdrawn: REASON")
 		return a, bad
 	}

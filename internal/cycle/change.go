@@ -158,9 +158,6 @@ func (w *Workspace) changed(ctx context.Context, c Change) (feed.Edition, error)
 		}
 	}
 	e := feed.Edition{Serial: c.Serial, Release: c.Release, At: c.Decision.At, Withdrawn: withdrawn(releases)}
-	if e.Advisories, err = w.advisoriesOf(ctx, releases, c.Advisories); err != nil {
-		return e, err
-	}
 	twins, err := w.twins(ctx)
 	if err != nil {
 		return e, err
@@ -170,6 +167,9 @@ func (w *Workspace) changed(ctx context.Context, c Change) (feed.Edition, error)
 		return e, err
 	}
 	e.Removed = gone.removals
+	if e.Advisories, err = w.advisoriesOf(ctx, releases, gone, c.Advisories); err != nil {
+		return e, err
+	}
 	lists := func(context.Context) (index, history []distro.PackageRecord, err error) {
 		all := gone.standing(feed.Twins(offered(releases), append(twins, c.Packages...)))
 		return feed.Newest(all), all, nil

@@ -126,13 +126,13 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			return feed.Edition{}, r, err
 		}
 		e.Removed = gone.removals
+		if e.Advisories, err = w.advisoriesOf(ctx, releases, gone, nil); err != nil {
+			return feed.Edition{}, r, err
+		}
 		for _, p := range r.Packages {
 			if !p.Kept {
 				e.New = append(e.New, p)
 			}
-		}
-		if e.Advisories, err = w.advisoriesOf(ctx, releases, nil); err != nil {
-			return feed.Edition{}, r, err
 		}
 		twins, err := w.twins(ctx)
 		if err != nil {
