@@ -295,6 +295,44 @@ func TestUnixSockets(t *testing.T) {
 	}
 }
 
+// A path longer than a socket's address (108 bytes) serves and is reached all the same.
+func TestLongUnixPaths(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 60))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s.sock")
+	l, err := Listen(t.Context(), "unix://"+path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			said <- err.Error()
+			return
+		}
+		defer c.Close()
+		b := make([]byte, 8)
+		n, _ := c.Read(b)
+		said <- string(b[:n])
+	}()
+	c, err := Dial(t.Context(), "unix://"+path, "TEST", "1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := <-said; got != "TEST 1.0" {
+		t.Error(got)
+	}
+	l.Close()
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the socket stays behind")
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"localhost:1", "[::1]:8686", ":8686", "unix://x", "unix:///a/b", "ws://h:1", "wss://h/path"} {

@@ -139,10 +139,18 @@ func running(path string) int {
 		return 0
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 || syscall.Kill(pid, 0) == syscall.ESRCH {
+	if err != nil || pid <= 1 || syscall.Kill(pid, 0) == syscall.ESRCH || ended(pid) {
 		return 0
 	}
 	return pid
+}
+
+// ended reports a process that has ended and that nobody has waited for: in a
+// container that may be for ever.
+func ended(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ") // the name may hold anything
+	return err == nil && strings.HasPrefix(rest, "Z")
 }
 
 func (a *app) prservStart(ctx context.Context, f prservFlags) error {
