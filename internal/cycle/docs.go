@@ -80,6 +80,7 @@ type Release struct {
 	Serial     int                    `json:"serial"`
 	Approval   distro.Approval        `json:"approval"`
 	Published  time.Time              `json:"published,omitzero"`
+	Bridge     bool                   `json:"bridge,omitempty"`     // the metadata key signs its packages: [Workspace.Bridge]
 	Withdrawal *distro.Approval       `json:"withdrawal,omitempty"` // who took it back, why and when
 	Statement  distro.Digest          `json:"statement,omitempty"`  // of release.json
 	Packages   []distro.PackageRecord `json:"packages"`             // signed, as published

@@ -46,7 +46,12 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		return r, err
 	}
 	p := w.publisher(keys)
-	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, keys.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
+	if r.Bridge {
+		if err := w.bridged(p); err != nil {
+			return r, err
+		}
+	}
+	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, p.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
 	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
 	switch {
 	case err == nil:

@@ -54,7 +54,10 @@ type PackageRecord struct {
 	HeaderDigest Digest `json:"header_digest"`
 	// KeyEpoch is the folder of the pool that the file lies in: it rises when a key was
 	// compromised and all is signed again. 0 is 1.
-	KeyEpoch int    `json:"key_epoch,omitempty"`
+	KeyEpoch int `json:"key_epoch,omitempty"`
+	// SignedBy is the role of the key that signed the file, when that is not package:
+	// metadata for what bridges a lost package key ([Bridged]).
+	SignedBy string `json:"signed_by,omitempty"`
 	Content  Digest `json:"content_digest"`
 	// Kept: the content equals that of the base release, so number and published file were kept.
 	Kept bool `json:"kept,omitempty"`
@@ -68,3 +71,7 @@ func (p PackageRecord) EVR() string { return FormatEVR(p.Epoch, p.Version, p.Rel
 
 // NEVRA gives name-[epoch:]version-release.arch.
 func (p PackageRecord) NEVRA() string { return p.Name + "-" + p.EVR() + "." + p.Arch }
+
+// Bridged is the [PackageRecord].SignedBy of a package that the metadata key signed,
+// because devices know no package key that still signs.
+const Bridged = "metadata"

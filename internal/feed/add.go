@@ -101,6 +101,7 @@ func (c *addition) prepare(ctx context.Context, list []Unsigned) (int, error) {
 		if err != nil {
 			return 0, errs.Wrap(err, "sign and store %s", a.record.File)
 		}
+		a.record.SignedBy = c.p.SignedBy
 		if a.record.KeyEpoch = 0; c.p.epoch() > KeyEpoch {
 			a.record.KeyEpoch = c.p.epoch()
 		}

@@ -78,7 +78,7 @@ func Twins(records, twins []distro.PackageRecord) []distro.PackageRecord {
 	out := make([]distro.PackageRecord, len(records))
 	for i, r := range records {
 		if t, ok := newest[key{r.Scope, r.File}]; ok && epochOf(t) > epochOf(r) && t.HeaderDigest == r.HeaderDigest {
-			r.Digest, r.Size, r.KeyEpoch = t.Digest, t.Size, t.KeyEpoch
+			r.Digest, r.Size, r.KeyEpoch, r.SignedBy = t.Digest, t.Size, t.KeyEpoch, t.SignedBy
 		}
 		out[i] = r
 	}

@@ -39,6 +39,7 @@ type Publisher struct {
 	Package      Signer            // signs packages
 	Metadata     Signer            // signs repomd.xml, snapshots and statements
 	Epoch        int               // key epoch that Package signs into; 0 is 1
+	SignedBy     string            // role of Package, when it is another: distro.Bridged
 	Keys         map[string][]byte // the files below keys/, as keyring.Folder.Files gives them; nil: the two keys alone
 	Log          tlog.Signer       // of the transparency log's checkpoints; nil: there is none
 	LogBefore    []tlog.Verifier   // log keys whose checkpoints Log continues

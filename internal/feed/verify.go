@@ -352,6 +352,7 @@ func (v *verifier) pkg(name, digest string) (got distro.Digest) {
 	if scope, file, in := v.l.inPool(name); !ok && in { // a twin: another signature, stated by its header
 		if claims := v.claims[path.Join(scope, file)]; len(claims) > 0 {
 			r, ok = claims[0].record, true
+			r.SignedBy = "" // it is what the bridge led to
 		}
 	}
 	switch {
@@ -376,7 +377,11 @@ func (v *verifier) pkg(name, digest string) (got distro.Digest) {
 			v.find("%s: %v", name, err)
 			return got
 		}
-		d, err := v.allowed(keyring.Package, v.trust.Package, name, header, s.Data)
+		role, keys := keyring.Package, v.trust.Package
+		if r.SignedBy == distro.Bridged && v.bridges(name) {
+			role, keys = keyring.Metadata, v.keys
+		}
+		d, err := v.allowed(role, keys, name, header, s.Data)
 		if d != nil && !v.loggedBefore(name, d.revoked) {
 			err = d.finding
 		}
