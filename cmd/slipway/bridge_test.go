@@ -52,6 +52,7 @@ func TestABridgeWithoutANextKey(t *testing.T) {
 		write(name, text)
 	}
 	write("layers/minnow/specs/minnow-feeds/minnow-feeds.spec", feedsSpec)
+	write("slipway.yaml", ungated(minnow["slipway.yaml"])) // the devices below are the test
 	git := func(args ...string) {
 		run(t, dir, 0, append([]string{"git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org"}, args...)...)
 	}

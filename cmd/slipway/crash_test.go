@@ -74,6 +74,11 @@ install -D -m 644 %{SOURCE0} %{buildroot}/usr/share/hello/hello.txt
 	"layers/minnow/specs/hello/hello.txt": "hello\n",
 }
 
+// ungated is a definition whose releases are not tried out: for tests of what comes after.
+func ungated(definition string) string {
+	return definition + "gate: {checks: {installs: off, upgrades: off}}\n"
+}
+
 func run(t *testing.T, dir string, want int, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)

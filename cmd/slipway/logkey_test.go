@@ -31,6 +31,9 @@ func TestTheLogKeyRotates(t *testing.T) {
 	git := func(args ...string) {
 		run(t, dir, 0, append([]string{"git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org"}, args...)...)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "slipway.yaml"), []byte(ungated(minnow["slipway.yaml"])), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	git("init", "-q", "-b", "main")
 	git("add", "-A")
 	git("commit", "-q", "-m", "first")
