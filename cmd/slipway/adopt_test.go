@@ -153,3 +153,36 @@ func TestAdoptSurvivesKills(t *testing.T) {
 		t.Error("no run was killed")
 	}
 }
+
+// TestAdvisorySurvivesKills kills advisory publish at its writes. After each kill clients
+// see serial 1 or 2, whole; the same command again ends with serial 2 and the advisory in
+// it, and nothing comes out twice.
+func TestAdvisorySurvivesKills(t *testing.T) {
+	from := template(t)
+	if err := os.MkdirAll(filepath.Join(from, "advisories"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := "schema: 1\ntitle: a greeting\nseverity: low\nfixed_in: \"1.1\"\nrecipes: [hello]\ndescription: x\n"
+	if err := os.WriteFile(filepath.Join(from, "advisories/MSA-1.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	command, dir := copies(t, from)
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("advise"), Sample: 10}, func(t *testing.T, n int) {
+		again(t, dir(n), "verify")
+		if s := status(t, dir(n)); n > 0 && s.Next != "slipway build" && s.Next != "slipway advisory publish" {
+			t.Errorf("status after the kill: %+v", s)
+		}
+		again(t, dir(n), "advisory", "publish")
+		again(t, dir(n), "verify")
+		if got := serial(t, dir(n)); got != 2 {
+			t.Errorf("serial %d", got)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir(n), "publication/1/current/noarch/repodata/repomd.xml")); err != nil || !bytes.Contains(b, []byte("updateinfo")) {
+			t.Errorf("no advisory in current: %v", err)
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
+}

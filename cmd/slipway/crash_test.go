@@ -28,6 +28,7 @@ var crashWork = map[string]func(dir string) error{
 	"withdraw": command("withdraw", "1.2", "--because", "it is rude", "--by", "Ada Byron"),
 	"resign":   command("publish", "--resign", "--because", "the laptop was stolen", "--by", "Ada Byron"),
 	"gc":       command("gc", "--keep", "0"),
+	"advise":   command("advisory", "publish", "--by", "Ada Byron"),
 	"adopt": func(dir string) error {
 		os.Exit(slipway("init", filepath.Join(dir, "boat"), "--adopt", filepath.Join(dir, "deploy"), "--by", "Ada Byron", "--no-passphrase"))
 		return nil
