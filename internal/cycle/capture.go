@@ -174,6 +174,25 @@ func (w *Workspace) copyBlob(ctx context.Context, d distro.Digest, dest string) 
 	return errs.Wrap(writeFile(dest, f, 0o644), "write %s", dest)
 }
 
+// lendBlob lays out a blob for somebody who only reads it: as a second name of the
+// store's own file, which is write-protected, where there is one; else as a copy.
+func (w *Workspace) lendBlob(ctx context.Context, d distro.Digest, dest string) error {
+	f, err := w.Blobs.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if beneath, ok := f.(interface{ OSFile() *os.File }); ok {
+		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+			return err
+		}
+		if os.Link(beneath.OSFile().Name(), dest) == nil {
+			return nil
+		}
+	}
+	return errs.Wrap(writeFile(dest, f, 0o644), "write %s", dest)
+}
+
 // commits gives the commits since the base release that touch a spec, newest
 // first, as "1a2b3c4d subject"; for "" those of all layers. It is talk for
 // people: what cannot be read is left out.

@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -223,9 +224,10 @@ func writeFile(path string, r io.Reader, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(f, r); err != nil {
+	out := store.Sparse{File: f}
+	if _, err := io.CopyBuffer(&out, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
 		f.Close()
 		return err
 	}
-	return f.Close()
+	return errors.Join(out.End(), f.Close())
 }

@@ -208,6 +208,8 @@ func (t *temp) write(ctx context.Context, r io.Reader, mode fs.FileMode, path st
 		}
 		return n, fault(t.f.Chmod(mode), "write", path)
 	}
+	// A disk image is mostly nothing: what is zero becomes a hole, block by block.
+	out := Sparse{File: t.f}
 	buf := copyBuffers.Get().(*[256 << 10]byte)
 	defer copyBuffers.Put(buf)
 	for {
@@ -215,7 +217,7 @@ func (t *temp) write(ctx context.Context, r io.Reader, mode fs.FileMode, path st
 			return n, errs.Wrap(err, "write %s", path)
 		}
 		m, rerr := r.Read(buf[:])
-		if _, err := t.f.Write(buf[:m]); err != nil {
+		if _, err := out.Write(buf[:m]); err != nil {
 			return n, fault(err, "write", path)
 		}
 		n += int64(m)
@@ -225,6 +227,9 @@ func (t *temp) write(ctx context.Context, r io.Reader, mode fs.FileMode, path st
 		if rerr != nil {
 			return n, errs.Wrap(rerr, "write %s", path)
 		}
+	}
+	if err := out.End(); err != nil {
+		return n, fault(err, "write", path)
 	}
 	return n, fault(t.f.Chmod(mode), "write", path)
 }
