@@ -166,7 +166,10 @@ func (a *app) bootRig(file string, f bootFlags) (*qemu.Rig, error) {
 	}
 	k, err := qemu.ImageKernel(file)
 	if err != nil {
-		return nil, errs.Wrap(err, "image %s", file)
+		if !strings.Contains(err.Error(), file) {
+			err = errs.Wrap(err, "image %s", file)
+		}
+		return nil, err
 	}
 	if name := qemu.RigOf(k.Image); name != "" {
 		return qemu.Find(name)

@@ -111,3 +111,29 @@ func TestBoot(t *testing.T) {
 		}
 	}
 }
+
+// TestBootCutImage: a download that was cut short says so, before anything starts.
+func TestBootCutImage(t *testing.T) {
+	t.Parallel()
+	image := qemutest.Image(t, qemutest.Native(), "")
+	cut := filepath.Join(t.TempDir(), "cut.img")
+	b, err := os.ReadFile(image)
+	if err == nil {
+		err = os.WriteFile(cut, b[:len(b)/2], 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, talk := &shown{}, &shown{}
+	if code := Main(t.Context(), []string{"boot", cut}, Stdio{Out: out, Err: talk}); code != 2 {
+		t.Errorf("exit %d", code)
+	}
+	for _, want := range []string{"the image is not whole", "image is truncated", "cut short: get it again"} {
+		if !strings.Contains(talk.String(), want) {
+			t.Errorf("%q does not say %q", talk, want)
+		}
+	}
+	if strings.Count(talk.String(), cut) != 1 || out.String() != "" {
+		t.Errorf("%s%s", out, talk)
+	}
+}

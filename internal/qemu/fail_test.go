@@ -36,8 +36,8 @@ func TestBadGuests(t *testing.T) {
 		{name: "panics and reboots", rc: "", long: true, with: func(k *qemu.Kernel, _ *qemu.Options) {
 			k.Initramfs, k.Cmdline = nil, strings.ReplaceAll(k.Cmdline, "panic=10", "panic=-1")
 		}, want: []string{"Kernel panic - not syncing: VFS: Unable to mount root fs"}, hint: "root= of the command line"},
-		{name: "hangs", rc: "sleep 1000\n", with: func(_ *qemu.Kernel, o *qemu.Options) { o.Within = 6 * time.Second },
-			want: []string{`login never came: "slipway: ready" was not said within 6s`, "  | "}, hint: "first boot"},
+		{name: "hangs", rc: "sleep 1000\n", with: func(_ *qemu.Kernel, o *qemu.Options) { o.Within = 15 * time.Second },
+			want: []string{`login never came: "slipway: ready" was not said within 15s`, "  | "}, hint: "first boot"},
 		{name: "says nothing", rc: "", with: func(k *qemu.Kernel, o *qemu.Options) { k.Cmdline, o.Within = "quiet console=null", 3*time.Second },
 			want: []string{"no output at all on the serial console within 3s"}, hint: "console="},
 		{name: "switches itself off", rc: "poweroff -f\n", want: []string{"the guest switched itself off before it was ready", "  | "}, hint: "did last"},
@@ -293,4 +293,24 @@ func bare(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestDeafDevice: one that nobody may log in to and that does nothing about its
+// power button is switched off by its kernel, with its disk written out.
+func TestDeafDevice(t *testing.T) {
+	t.Parallel()
+	k := qemutest.Kernel(t, qemutest.Native(), "echo 438 > /proc/sys/kernel/sysrq\n"+qemutest.Device+qemutest.Say)
+	g := boot(t, qemutest.Native(), qemu.Options{Name: "deaf", Kernel: fixed(k), Isolated: true})
+	if err := g.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.PowerOff(t.Context()); err != nil {
+		t.Error(err)
+	}
+	said := strings.Join(g.Tail(50), "\n")
+	for _, want := range []string{"Emergency Sync", "Emergency Remount", "Power Off"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the kernel did not say %q:\n%s", want, said)
+		}
+	}
 }

@@ -22,6 +22,9 @@ const (
 	Host = "10.0.2.2"
 )
 
+// buttonPatience is how long a device has to do something about its power button.
+const buttonPatience = 5 * time.Second
+
 // Options of a guest. Image or Kernel is needed.
 type Options struct {
 	Name  string // in messages: "light on qemuarm64"
@@ -66,6 +69,7 @@ type Guest struct {
 	lines  []string
 	claim  string
 	login  *Login // the last that was let in
+	shell  *SSH   // its connection, which may be closed
 	memory int64
 	accel  string
 	why    string
@@ -177,6 +181,9 @@ func (g *Guest) live(ctx context.Context) {
 		g.cleanUp()
 		close(g.gone)
 		g.mu.Lock()
+		if g.shell != nil {
+			g.shell.Close()
+		}
 		g.off = true
 		g.changed()
 		g.mu.Unlock()
@@ -255,8 +262,10 @@ func (g *Guest) Kill() {
 }
 
 // PowerOff asks the guest to end properly, by the last ssh login if there was
-// one, else by the power button (ACPI), waits for it, and kills it when it does not end
-// within 30 s: that is errs.Failed.
+// one, else by the power button (ACPI), and when that does nothing within 5 s by
+// SysRq on the serial console: the kernel syncs its disks and switches off. It
+// waits for the end, and kills the guest when that does not come within 30 s:
+// that is errs.Failed.
 func (g *Guest) PowerOff(ctx context.Context) error {
 	defer g.Kill()
 	g.mu.Lock()
@@ -288,13 +297,16 @@ func (g *Guest) Reboot(ctx context.Context) error {
 // ask has the guest end its present power-on and waits for that.
 func (g *Guest) ask(ctx context.Context, command string) error {
 	g.mu.Lock()
-	p, login := g.now, g.login
+	p, login, shell := g.now, g.login, g.shell
 	p.sampleMemory()
 	g.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("it did not end within 30 s"))
+	ctx, cancel := g.patience(ctx, 30*time.Second, errors.New("it did not end within 30 s"))
 	defer cancel()
 	asked := false
-	if login != nil {
+	if shell != nil && shell.alive(ctx) {
+		_, err := shell.Run(ctx, command)
+		asked = err == nil || !errs.Is(err, errs.Failed)
+	} else if login != nil {
 		if s, err := g.SSH(ctx, *login); err == nil {
 			_, err = s.Run(ctx, command)
 			asked = err == nil || !errs.Is(err, errs.Failed)
@@ -305,6 +317,12 @@ func (g *Guest) ask(ctx context.Context, command string) error {
 		if _, err := p.qmp.run(ctx, "system_powerdown", nil); err != nil && !errors.Is(err, errGone) {
 			return err
 		}
+		select {
+		case <-p.done:
+		case <-time.After(buttonPatience):
+			p.sysRq(ctx)
+		case <-ctx.Done():
+		}
 	}
 	select {
 	case <-p.done:
@@ -313,12 +331,36 @@ func (g *Guest) ask(ctx context.Context, command string) error {
 		if errs.KindOf(context.Cause(ctx)) == errs.Interrupted {
 			return context.Cause(ctx)
 		}
-		how := "the power button"
+		how := "the power button, nor to SysRq on its console"
 		if asked {
 			how = command
 		}
 		return errs.E(errs.Failed, fmt.Sprintf("it does not answer to %s; %v", how, context.Cause(ctx)), g.logHint())
 	}
+}
+
+// patience gives a context that ends with cause when the guest, as it is powered
+// on now, has had so much time of its own: see power.own.
+func (g *Guest) patience(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	g.mu.Lock()
+	p := g.now
+	until := p.own() + d
+	g.mu.Unlock()
+	go func() {
+		for left := d; left > 0; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(left):
+			}
+			g.mu.Lock()
+			left = until - p.own()
+			g.mu.Unlock()
+		}
+		cancel(cause)
+	}()
+	return ctx, func() { cancel(context.Canceled) }
 }
 
 func (g *Guest) logHint() errs.Hint { return errs.Hint("the serial console: " + g.opt.Log) }

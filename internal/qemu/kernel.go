@@ -31,6 +31,10 @@ const BootConf = "/boot/slipway-boot.conf"
 // by default.
 func ImageKernel(disk string) (Kernel, error) {
 	img, err := imagefs.Open(disk)
+	if err != nil && strings.Contains(err.Error(), "is truncated") {
+		return Kernel{}, errs.E(errs.KindOf(err), "the image is not whole", err,
+			errs.Hint("a download was cut short: get it again; the .json beside a published image has its sha256"))
+	}
 	if err != nil {
 		return Kernel{}, err
 	}

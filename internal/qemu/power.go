@@ -27,6 +27,7 @@ type power struct {
 	kernel  string // its name
 	started time.Time
 	qmp     *qmp
+	keys    *os.File // what is written there is typed on the serial console
 	stderr  tailBuffer
 	done    chan struct{} // the process is gone, and all it said is read
 
@@ -38,6 +39,8 @@ type power struct {
 	exit     error
 	port     int
 	memory   int64
+	waited   time.Duration     // for a processor, as far as it was looked at: see own
+	hostKeys map[string]string // fingerprints by kind, as logins were shown them
 }
 
 // tailBuffer keeps the last of what QEMU itself complains of.
@@ -121,7 +124,7 @@ func (g *Guest) on(ctx context.Context) (*power, error) {
 		return nil, errs.E(errs.Unavailable, "lay out "+g.dir, err)
 	}
 	accel := g.accelerator(ctx, k)
-	p := &power{kernel: k.Name}
+	p := &power{kernel: k.Name, hostKeys: map[string]string{}}
 	err = g.rig.start(ctx, accel, args, p, func(b []byte) { g.consoleWrite(p, b) }, func(name string, data json.RawMessage) {
 		if name != "SHUTDOWN" {
 			return
@@ -176,11 +179,16 @@ func (r *Rig) start(ctx context.Context, accel string, args []string, p *power, 
 		_, _ = conn.Close(), theirs.Close()
 		return err
 	}
+	typed, keys, err := os.Pipe()
+	if err != nil {
+		_, _, _, _ = conn.Close(), theirs.Close(), out.Close(), in.Close()
+		return err
+	}
 	cmd := exec.Command(r.program, append([]string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", machine, "-cpu", cpu, "-accel", accel,
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control"}, args...)...)
 	cmd.Env, cmd.Dir = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, "/"
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = in, &p.stderr, []*os.File{theirs}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = typed, in, &p.stderr, []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started, ended := make(chan error, 1), make(chan error, 1)
 	p.started = time.Now()
@@ -197,12 +205,12 @@ func (r *Rig) start(ctx context.Context, accel string, args []string, p *power, 
 		ended <- cmd.Wait()
 	}()
 	err = <-started
-	_, _ = in.Close(), theirs.Close() // else their ends would never be seen
+	_, _, _ = in.Close(), theirs.Close(), typed.Close() // else their ends would never be seen
 	if err != nil {
-		_, _ = conn.Close(), out.Close()
+		_, _, _ = conn.Close(), out.Close(), keys.Close()
 		return errs.E(errs.Unavailable, "start "+r.program, err)
 	}
-	p.pid, p.done, p.qmp = cmd.Process.Pid, make(chan struct{}), newQMP(conn, event)
+	p.pid, p.done, p.keys, p.qmp = cmd.Process.Pid, make(chan struct{}), keys, newQMP(conn, event)
 	stop := context.AfterFunc(ctx, p.kill)
 	go func() {
 		defer close(p.done)
@@ -215,8 +223,11 @@ func (r *Rig) start(ctx context.Context, accel string, args []string, p *power, 
 			if err != nil {
 				break
 			}
+			// QEMU writes each byte of the serial port by itself: waiting for each would
+			// wake this program thirty thousand times a boot. The pipe holds the rest.
+			time.Sleep(20 * time.Millisecond)
 		}
-		_ = out.Close()
+		_, _ = out.Close(), keys.Close()
 		<-p.qmp.gone // its last event says why it ended
 		p.exit = <-ended
 		stop()
@@ -240,6 +251,28 @@ func (p *power) kill() {
 	}
 }
 
+// sysRq has the kernel itself write out its disks, remount them read-only, and
+// switch off: what a device without a power button has left, when nobody may log
+// in. The keys come after a break on the serial console (Documentation/admin-guide/sysrq.rst
+// of Linux); Debian's kernels allow these three.
+func (p *power) sysRq(ctx context.Context) {
+	for _, key := range []string{"s", "u", "o"} {
+		if _, err := p.qmp.run(ctx, "chardev-send-break", map[string]any{"id": "console"}); err != nil {
+			return
+		}
+		if _, err := p.keys.WriteString(key); err != nil {
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-p.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 var forwarded = regexp.MustCompile(`HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s`)
 
 // sshPort asks QEMU which port it took: it binds port 0 itself, so that nobody
@@ -258,6 +291,24 @@ func (p *power) sshPort(ctx context.Context) (int, error) {
 		return 0, errors.New("QEMU names no forwarded port: " + text)
 	}
 	return strconv.Atoi(m[1])
+}
+
+// own is how long the guest has been on, without the time that it waited for a
+// processor because other programs had it: on a busy machine a guest is no worse
+// for that. The lock is held.
+func (p *power) own() time.Duration {
+	// Of a thread: time on a processor, time waiting for one, in nanoseconds
+	// (Documentation/scheduler/sched-stats.rst of Linux).
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
+	for _, t := range threads {
+		b, err := os.ReadFile(t)
+		if f := strings.Fields(string(b)); err == nil && len(f) == 3 {
+			if ns, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				p.waited = max(p.waited, time.Duration(ns))
+			}
+		}
+	}
+	return max(0, time.Since(p.started)-p.waited)
 }
 
 // sampleMemory notes the most memory that the process had so far.

@@ -16,18 +16,23 @@ const (
 )
 
 // WaitReady waits until the guest says that its ssh server listens, over
-// reboots that it makes on its own. A guest that cannot get there is errs.Failed:
+// reboots that it makes on its own. Time that the guest waited for a processor of
+// a busy machine does not count. A guest that cannot get there is errs.Failed:
 // the kernel panics, there is no output at all, the line does not come in time,
 // QEMU ended. The first line of the error says which; the last 30 lines of the
 // console follow, and hints say where to look.
 func (g *Guest) WaitReady(ctx context.Context) error {
 	var failed error
 	g.mu.Lock()
-	began := g.now.started
+	first, before := g.now, time.Duration(0) // what earlier power-ons took
 	g.mu.Unlock()
 	err := g.wait(ctx, func() (bool, time.Duration) {
 		p := g.now
-		left := g.opt.Within - time.Since(began)
+		if p != first {
+			first, before = p, before+max(0, p.started.Sub(first.started)-first.waited)
+		}
+		own := p.own()
+		left := g.opt.Within - before - own
 		switch {
 		case p.panicked != "" && (ended(p) || time.Since(p.panicAt) >= panicGrace):
 			failed = g.fail("the kernel panics: "+p.panicked, panicCure(p.panicked))
@@ -38,14 +43,14 @@ func (g *Guest) WaitReady(ctx context.Context) error {
 		case ended(p) && (g.off || !p.resets(g)):
 			failed = g.fail(p.ending(), "if QEMU itself complains, that is above; else the guest switched itself off: what it did last is above")
 		case p.ready > 0:
-		case !p.spoke && time.Since(p.started) >= min(silence, g.opt.Within):
+		case !p.spoke && own >= min(silence, g.opt.Within):
 			failed = g.fail("no output at all on the serial console within "+min(silence, g.opt.Within).String(),
 				fmt.Sprintf("the kernel must be for %s, and its command line must say console=%s", g.rig.Arch, g.rig.Console))
 		case left <= 0:
 			failed = g.fail(fmt.Sprintf("login never came: %q was not said within %v", g.opt.Ready, g.opt.Within),
 				"the first boot or the ssh server hangs: what came last is above; a slow machine may need longer")
 		case !p.spoke:
-			return false, min(left, silence-time.Since(p.started))
+			return false, min(left, silence-own)
 		default:
 			return false, left
 		}

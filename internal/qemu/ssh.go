@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -92,6 +93,8 @@ var hostKeyKinds = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgo
 // sshPatience is how long a server that does not answer yet is tried again.
 const sshPatience = 30 * time.Second
 
+var errNoAnswer = errors.New("no answer")
+
 // SSH logs in. A server that does not answer yet is tried again for 30 s; one
 // that does not let us in is errs.Denied at once. The host key is whatever the
 // guest shows: the connection is a port of this machine's loopback, and what the
@@ -114,7 +117,8 @@ func (g *Guest) SSH(ctx context.Context, l Login) (*SSH, error) {
 		return nil, errs.Wrap(err, "log in to %s", g.opt.Name)
 	}
 	g.mu.Lock()
-	g.login = &l
+	g.login, g.shell = &l, s
+	g.now.hostKeys[s.hostKey.Type()] = s.HostKey()
 	g.mu.Unlock()
 	return s, nil
 }
@@ -122,7 +126,7 @@ func (g *Guest) SSH(ctx context.Context, l Login) (*SSH, error) {
 // dial tries to connect, again and again while nobody answers: QEMU takes the
 // connection in any case, and closes it when the guest does not listen.
 func (g *Guest) dial(ctx context.Context, try func(ctx context.Context, addr string) error) error {
-	ctx, cancel := context.WithTimeout(ctx, sshPatience)
+	ctx, cancel := g.patience(ctx, sshPatience, errNoAnswer)
 	defer cancel()
 	for {
 		err := try(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(g.Port())))
@@ -137,7 +141,7 @@ func (g *Guest) dial(ctx context.Context, try func(ctx context.Context, addr str
 		case <-g.gone:
 			return errs.E(errs.Failed, "the guest is off", g.logHint())
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if errors.Is(context.Cause(ctx), errNoAnswer) {
 				return errs.E(errs.Failed, "its ssh server does not answer", err, g.logHint())
 			}
 			return context.Cause(ctx)
@@ -166,16 +170,20 @@ func handshake(ctx context.Context, addr string, conf *ssh.ClientConfig) (*ssh.C
 var errSeen = errors.New("host key seen")
 
 // HostKeys gives the fingerprint (SHA256:...) of each kind of host key that the
-// guest has, by kind, such as "ssh-ed25519". It does not log in.
+// guest has, by kind, such as "ssh-ed25519". It does not log in, and asks for no
+// key again that a login of this power-on was shown: a handshake is dear when
+// emulated.
 func (g *Guest) HostKeys(ctx context.Context) (map[string]string, error) {
-	keys := map[string]string{}
+	g.mu.Lock()
+	keys := maps.Clone(g.now.hostKeys)
+	g.mu.Unlock()
 	var offered []string
 	err := g.dial(ctx, func(ctx context.Context, addr string) (err error) {
 		offered, err = offers(ctx, addr)
 		return err
 	})
 	for _, kind := range hostKeyKinds {
-		if err != nil || !slices.Contains(offered, kind) {
+		if err != nil || !slices.Contains(offered, kind) || keys[keyOf(kind)] != "" {
 			continue
 		}
 		have, tries := len(keys), 0
@@ -198,6 +206,14 @@ func (g *Guest) HostKeys(ctx context.Context) (map[string]string, error) {
 		return nil, errs.Wrap(err, "ask %s for its host keys", g.opt.Name)
 	}
 	return keys, nil
+}
+
+// keyOf names the kind of key that an algorithm of host keys uses: RSA has several.
+func keyOf(algorithm string) string {
+	if algorithm == ssh.KeyAlgoRSASHA256 {
+		return ssh.KeyAlgoRSA
+	}
+	return algorithm
 }
 
 // offers reads which host key algorithms a server names in its first packet
@@ -253,6 +269,14 @@ func (s *SSH) HostKey() string { return ssh.FingerprintSHA256(s.hostKey) }
 
 // Close ends the connection.
 func (s *SSH) Close() { _ = s.client.Close() }
+
+// alive reports that the connection still stands; one that does not answer until
+// ctx ends is closed.
+func (s *SSH) alive(ctx context.Context) bool {
+	defer context.AfterFunc(ctx, s.Close)()
+	_, _, err := s.client.SendRequest("keepalive@openssh.com", true, nil)
+	return err == nil
+}
 
 // Output is what a command in a guest did.
 type Output struct {
