@@ -2,6 +2,8 @@ package rpmbuild
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -139,5 +141,25 @@ func TestNumbersThatFailOrLie(t *testing.T) {
 		if err := b.build(); !errs.Is(err, tt.kind) {
 			t.Errorf("numbers %v: %v", tt.n, err)
 		}
+	}
+}
+
+// TestNewNameIsBuiltOnce: a package whose name the base does not know (a kernel's
+// has its version in it) cannot be kept, so nothing is built with the old number.
+func TestNewNameIsBuiltOnce(t *testing.T) {
+	of := func(kernel string) map[string]string {
+		return map[string]string{"a/a.spec": specText("a", "BuildArch: noarch\n%package -n a-"+kernel+"\nSummary: x\n%description -n a-"+kernel+"\nx",
+			"%install\nmkdir -p %{buildroot}/usr/share\necho one > %{buildroot}/usr/share/a", "/usr/share/a\n%files -n a-"+kernel)}
+	}
+	b := setup(t, of("55"))
+	b.mustBuild()
+	b.next("1.2-b1")
+	b.write(of("56"))
+	if got := evrs(b.mustBuild()); got != "a-1.0-2.noarch, a-56-1.0-2.noarch" {
+		t.Error(got)
+	}
+	log, err := os.ReadFile(filepath.Join(b.dir, "logs", "a.noarch.log"))
+	if err != nil || strings.Count(string(log), "SOURCE_DATE_EPOCH=") != 1 || !strings.Contains(string(log), "a package is new to number 1") {
+		t.Errorf("%v\n%s", err, log)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -138,7 +139,9 @@ func (r *run) numbered(ctx context.Context, t *task, base distro.NumberRow, inBa
 	if err := readJSON(path, &g); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if g.Number == 0 && inBase {
+	if g.Number == 0 && inBase && !r.mayKeep(t) {
+		log.Note("a package is new to number %d: build with the next one", base.Number)
+	} else if g.Number == 0 && inBase {
 		m, err := r.build(ctx, t, base.Number, needs, log)
 		if err != nil {
 			return nil, err
@@ -162,6 +165,17 @@ func (r *run) numbered(ctx context.Context, t *task, base distro.NumberRow, inBa
 		}
 	}
 	return r.build(ctx, t, g.Number, needs, log)
+}
+
+// mayKeep is false when a package of the task has a name that the base does not
+// know: then no build of it can be what the base has.
+func (r *run) mayKeep(t *task) bool {
+	for _, name := range t.Outputs {
+		if !slices.ContainsFunc(r.plan.Packages, func(old distro.PackageRecord) bool { return old.Name == name }) {
+			return false
+		}
+	}
+	return true
 }
 
 // keeps gives the base's records when the task's packages have the content of
