@@ -36,6 +36,10 @@ type Check interface {
 // board; others ask about all packages at once.
 type PerBoard interface{ PerBoard() }
 
+// Devices is what a check is that switches devices on. They wait as much as they
+// compute, so they have as many jobs again, beside the install roots.
+type Devices interface{ Devices() }
+
 // Result is what a check found.
 type Result struct {
 	Asked    int    // questions asked; 0 needs a Note
@@ -78,10 +82,11 @@ type Origin struct {
 
 // BootImage is an image of a board, to be booted.
 type BootImage struct {
-	Board, Image string // names
-	Path         string // of the disk
-	Rig          string // what boots it: "qemu-x86_64"
-	ExpectPorts  []int  // that may listen, TCP and UDP; none means 22
+	Board, Image string        // names
+	Path         string        // of the disk
+	Rig          string        // what boots it: "qemu-x86_64"
+	ExpectPorts  []int         // that may listen, TCP and UDP; none means 22
+	Digest       distro.Digest // of the disk; "" when nobody knows it
 }
 
 // ImageContent is an image of the candidate with its packages.
@@ -124,7 +129,7 @@ type Bed struct {
 	Public    distro.PublicPolicy // what may be published
 	Boards    []distro.Board      // of the series; none when it has none
 	Settings  []distro.Finding    // on the settings of the boards, which the builder was asked for
-	// Read gives the header of one of Packages; nil when nobody can.
+	// Read gives the header of one of Packages, or of an origin's; nil when nobody can.
 	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
 	// Recipes: a builder gives the number to all packages of a recipe, and brings those
 	// alone that the targets needed: what it does not bring is not gone.
@@ -143,6 +148,10 @@ type Bed struct {
 	// Inputs gives the digest of all that could take part in installing a package
 	// alone, and false when that is not known; nil when nobody can tell.
 	Inputs func(distro.PackageRecord) (distro.Digest, bool)
+	// NoPrograms reports that no scriptlet of a package, or of anything that could take
+	// part in installing it alone, is run by a program of the device; nil when nobody
+	// can tell.
+	NoPrograms func(distro.PackageRecord) bool
 	// Answered says for which candidate a question with these inputs had a good
 	// answer; nil when nothing is remembered.
 	Answered func(inputs distro.Digest) (candidate string, ok bool)
@@ -155,9 +164,10 @@ type Bed struct {
 	// be nil.
 	Commits func(source string) []string
 
-	id    string
-	slots chan struct{}
-	mu    *sync.Mutex
+	id      string
+	slots   chan struct{}
+	devices chan struct{}
+	mu      *sync.Mutex
 }
 
 // Run runs the checks, side by side, and gives their outcomes in the order of
@@ -188,13 +198,16 @@ func Run(ctx context.Context, bed *Bed, checks []Check, levels map[string]distro
 // side.
 func (b *Bed) Share() {
 	if b.slots == nil {
-		b.slots, b.mu = make(chan struct{}, max(1, b.Jobs)), &sync.Mutex{}
+		b.slots, b.devices, b.mu = make(chan struct{}, max(1, b.Jobs)), make(chan struct{}, max(1, b.Jobs)), &sync.Mutex{}
 	}
 }
 
 func one(ctx context.Context, bed Bed, c Check) Outcome {
 	spec := c.Spec()
 	bed.id, bed.Dir = spec.ID, filepath.Join(bed.Dir, spec.ID)
+	if _, ok := c.(Devices); ok {
+		bed.slots = bed.devices
+	}
 	res, err := guarded(ctx, &bed, c)
 	out := distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: slices.Clone(res.Findings)}
 	if err != nil {

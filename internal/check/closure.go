@@ -73,9 +73,39 @@ func names(dep string) []string {
 // Inputs gives the digest of everything that could take part in installing a
 // package alone; false when the package is not of the feed.
 func (c *Closures) Inputs(header distro.Digest) (distro.Digest, bool) {
-	first, ok := c.at[header]
+	seen, ok := c.closure(header)
 	if !ok {
 		return "", false
+	}
+	digests := make([]string, 0, len(seen))
+	for i := range seen {
+		digests = append(digests, string(c.packages[i].HeaderDigest))
+	}
+	slices.Sort(digests)
+	return distro.DigestOf([]byte(string(header) + "\n" + strings.Join(digests, "\n"))), true
+}
+
+// NoPrograms reports that nothing which could take part in installing a package
+// alone has a scriptlet that a program of the device runs: rpm's own Lua at most.
+// It is false for a package that is not of the feed.
+func (c *Closures) NoPrograms(header distro.Digest) bool {
+	seen, ok := c.closure(header)
+	for i := range seen {
+		for _, s := range c.packages[i].Scripts {
+			if s.Interp != "<lua>" {
+				return false
+			}
+		}
+	}
+	return ok
+}
+
+// closure gives the indices of a package and of all that could take part in
+// installing it alone.
+func (c *Closures) closure(header distro.Digest) (map[int]bool, bool) {
+	first, ok := c.at[header]
+	if !ok {
+		return nil, false
 	}
 	seen := map[int]bool{first: true}
 	for todo := []int{first}; len(todo) > 0; {
@@ -99,10 +129,5 @@ func (c *Closures) Inputs(header distro.Digest) (distro.Digest, bool) {
 			follow(c.reverse, d.Name)
 		}
 	}
-	digests := make([]string, 0, len(seen))
-	for i := range seen {
-		digests = append(digests, string(c.packages[i].HeaderDigest))
-	}
-	slices.Sort(digests)
-	return distro.DigestOf([]byte(string(header) + "\n" + strings.Join(digests, "\n"))), true
+	return seen, true
 }

@@ -10,6 +10,7 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
+	"slipway/internal/rpm"
 )
 
 // Relations are what the packages of a feed say against each other.
@@ -25,6 +26,47 @@ type relation struct {
 type dep struct{ name, op, evr string }
 
 const relationFormat = `@%{name}\t%{epoch}\t%{version}\t%{release}\t%{arch}\n>O\n%{obsoletes}\n>C\n%{conflicts}\n`
+
+// Relations gives what the packages of a feed say against each other: by their
+// headers, where they can be read, else by asking the root's feeds, which must be
+// that feed.
+func (b *Bed) Relations(ctx context.Context, root *dnf.Root, feed []distro.PackageRecord) (Relations, error) {
+	if b.Read == nil {
+		return ReadRelations(ctx, root)
+	}
+	var r Relations
+	for _, p := range Binary(feed) {
+		h, err := b.Read(ctx, p)
+		if err != nil {
+			return Relations{}, err
+		}
+		for _, said := range []struct {
+			obsoletes bool
+			deps      []rpm.Dep
+		}{{true, h.Obsoletes}, {false, h.Conflicts}} {
+			for _, d := range said.deps {
+				if !strings.HasPrefix(d.Name, "(") { // a rich one says more than a name
+					r.entries = append(r.entries, relation{p, said.obsoletes, dep{d.Name, operator(d.Flags), d.EVR}})
+				}
+			}
+		}
+	}
+	return r, nil
+}
+
+// operator of a dependency's version, as rpm prints it.
+func operator(flags uint32) string {
+	op := ""
+	for _, f := range []struct {
+		bit  uint32
+		sign string
+	}{{rpm.SenseLess, "<"}, {rpm.SenseGreater, ">"}, {rpm.SenseEqual, "="}} {
+		if flags&f.bit != 0 {
+			op += f.sign
+		}
+	}
+	return op
+}
 
 // ReadRelations asks the root's feeds.
 func ReadRelations(ctx context.Context, root *dnf.Root) (Relations, error) {

@@ -81,25 +81,44 @@ type headers struct {
 	read map[distro.Digest]*rpm.Package
 }
 
-// inputs gives Bed.Inputs for a feed of these packages. The headers are read when
-// it is first asked; when one cannot be read nothing is known, and all is asked.
-func (h *headers) inputs(ctx context.Context, feed []distro.PackageRecord) func(distro.PackageRecord) (distro.Digest, bool) {
-	closures := sync.OnceValue(func() *check.Closures {
+// get gives the header of a package.
+func (h *headers) get(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error) {
+	h.mu.Lock()
+	p := h.read[r.HeaderDigest]
+	h.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	p, err := h.side.read(ctx, r)
+	if err == nil {
 		h.mu.Lock()
-		defer h.mu.Unlock()
+		h.read[r.HeaderDigest] = p
+		h.mu.Unlock()
+	}
+	return p, err
+}
+
+// closures gives what takes part in installing each of a feed's packages alone,
+// for Bed.Inputs and Bed.NoPrograms. The headers are read when it is first asked;
+// when one cannot be read nothing is known, and all is asked.
+func (h *headers) closures(ctx context.Context, feed []distro.PackageRecord) func() *check.Closures {
+	return sync.OnceValue(func() *check.Closures {
 		var all []*rpm.Package
 		for _, r := range check.Binary(feed) {
-			p := h.read[r.HeaderDigest]
-			if p == nil {
-				var err error
-				if p, err = h.side.read(ctx, r); err != nil {
-					return check.NewClosures(nil)
-				}
-				h.read[r.HeaderDigest] = p
+			p, err := h.get(ctx, r)
+			if err != nil {
+				return check.NewClosures(nil)
 			}
 			all = append(all, p)
 		}
 		return check.NewClosures(all)
 	})
-	return func(r distro.PackageRecord) (distro.Digest, bool) { return closures().Inputs(r.HeaderDigest) }
+}
+
+// know lets a bed ask what its packages' headers tell.
+func (h *headers) know(ctx context.Context, bed *check.Bed) {
+	closures := h.closures(ctx, bed.Packages)
+	bed.Inputs = func(r distro.PackageRecord) (distro.Digest, bool) { return closures().Inputs(r.HeaderDigest) }
+	bed.NoPrograms = func(r distro.PackageRecord) bool { return closures().NoPrograms(r.HeaderDigest) }
+	bed.Read = h.get
 }

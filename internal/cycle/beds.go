@@ -31,7 +31,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 		return nil, err
 	}
 	if len(boards) == 0 {
-		bed.Inputs = read.inputs(ctx, bed.Packages)
+		read.know(ctx, bed)
 		return check.Run(ctx, bed, w.Checks, policy)
 	}
 	var once, each []check.Check
@@ -47,7 +47,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 	runs := make([]boardRun, 0, len(boards)+1)
 	for _, board := range boards {
 		one := w.boardBed(*bed, board, asked)
-		one.Inputs = read.inputs(ctx, one.Packages)
+		read.know(ctx, &one)
 		if tell := bed.Progress; tell != nil {
 			one.Progress = func(id string, done, total int, text string) { tell(board.Name+", "+id, done, total, text) }
 		}
@@ -56,6 +56,7 @@ func (w *Workspace) runChecks(ctx context.Context, b Build, bed *check.Bed) ([]c
 			asked[s] = true
 		}
 	}
+	bed.Read = read.get
 	runs = append(runs, boardRun{bed: bed, checks: once})
 	var wg sync.WaitGroup
 	for i := range runs {

@@ -437,10 +437,10 @@ func (w *Workspace) bootImages(ctx context.Context, b Build, dir string) ([]chec
 				continue
 			}
 			path := filepath.Join(dir, "images", name)
-			if err := w.copyBlob(ctx, a.Digest, path); err != nil {
+			if err := w.lendBlob(ctx, a.Digest, path); err != nil {
 				return nil, errs.Wrap(err, "image %s of %s", i.File.Name, i.Board.Name)
 			}
-			out = append(out, check.BootImage{Board: i.Board.Name, Image: i.File.Name, Path: path, Rig: i.Board.Boot.Rig})
+			out = append(out, check.BootImage{Board: i.Board.Name, Image: i.File.Name, Path: path, Rig: i.Board.Boot.Rig, Digest: a.Digest})
 		}
 	}
 	return out, nil

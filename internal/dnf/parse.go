@@ -140,6 +140,9 @@ func ScriptletLines(output string) (failures, talk []string) {
 // What dnf and rpm say when they refuse for the sake of a signature or digest.
 var denied = regexp.MustCompile(`(?i)is not signed|GPG check FAILED|GPG signature verification error|Bad GPG signature|Signing key not found|does not verify|digest.*(BAD|mismatch|NOTFOUND)|signature.*(BAD|NOTFOUND|NOKEY)|checksum doesn't match|incorrect checksum|Downloading successful, but checksum|Public key for .* is not (installed|trusted)|Failed to retrieve GPG key|repomd\.xml\.asc`)
 
+// Refused tells whether a transcript says that dnf refuses a signature or a digest.
+func Refused(output string) bool { return denied.MatchString(FailureLines(output)) }
+
 // FailureLines picks the lines of a transcript that tell why dnf failed: from
 // "Error:" on with what was said just before, else the last ones.
 func FailureLines(output string) string {

@@ -39,8 +39,13 @@ type Options struct {
 
 // Root is an install root. Make it with [Tool.NewRoot] or [Root.Clone].
 type Root struct {
-	Dir     string // with root/, home/, logs/, ...
-	tool    *Tool
+	Dir  string // with root/, home/, logs/, ...
+	tool *Tool
+	// NoPrograms is the caller's knowledge that no scriptlet of the transactions to
+	// come is run by a program of the device: then nobody looks, where such programs
+	// cannot run.
+	NoPrograms bool
+
 	opt     Options
 	refresh bool // the feeds changed: cached metadata must be asked for again
 	count   int  // of commands, for the names of transcripts

@@ -172,7 +172,7 @@ func (r *Root) transact(ctx context.Context, args ...string) (Result, error) {
 	}
 	r.known = false
 	var notRun []string
-	if !r.opt.canRun() {
+	if !r.NoPrograms && !r.opt.canRun() {
 		if notRun, err = r.foreignScriptlets(ctx, args); err != nil {
 			return Result{Now: before}, err
 		}

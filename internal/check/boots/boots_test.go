@@ -40,10 +40,45 @@ func TestNoImages(t *testing.T) {
 	}
 }
 
+// TestAnswered: what booted once is not booted again, unless something that
+// decides the answer is new.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	i := check.BootImage{Board: "tiny", Image: "light", Rig: "qemu-vax", Path: "/nonexistent", Digest: distro.DigestOf([]byte("the disk"))}
+	known := inputs(i)
+	run := func(i check.BootImage) distro.CheckResult {
+		got, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 2, Images: []check.BootImage{i},
+			Answered: func(d distro.Digest) (string, bool) { return "1.1-c1", d == known }}, []check.Check{New()}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[0].Result
+	}
+	if r := run(i); r.Asked != 0 || r.Error != "" || r.Note != "tiny/light: its very bytes booted for 1.1-c1" {
+		t.Errorf("%+v", r)
+	}
+	other := i
+	other.Digest = distro.DigestOf([]byte("another"))
+	ports := i
+	ports.ExpectPorts = []int{22, 80}
+	unknown := i
+	unknown.Digest = ""
+	for _, x := range []check.BootImage{other, ports, unknown} {
+		if r := run(x); r.Error == "" {
+			t.Errorf("it was not asked: %+v", r)
+		}
+	}
+}
+
 func TestGood(t *testing.T) {
 	t.Parallel()
-	o := ask(t, t.Context(), image(t, qemutest.Device+qemutest.Say))
+	i := image(t, qemutest.Device+qemutest.Say)
+	i.Digest = distro.DigestOf([]byte("the disk"))
+	o := ask(t, t.Context(), i)
 	r := o.Result
+	if len(o.Good) != 1 || o.Good[0] != inputs(i) {
+		t.Errorf("the good answer is not to be remembered: %v", o.Good)
+	}
 	if r.Error != "" || len(r.Findings) != 0 || r.Asked < 10 || !strings.HasPrefix(r.Note, "tiny/light: login after ") || strings.Count(r.Note, " s") != 3 {
 		t.Errorf("%+v", r)
 	}

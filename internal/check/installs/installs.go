@@ -54,7 +54,7 @@ func (installs) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 		res.Findings = []distro.Finding{{ID: "feed", Object: "candidate feed", Text: "dnf refuses the feed: " + err.Error(), Cure: "the feed's metadata must be there and signed by the candidate key"}}
 		return res, nil
 	}
-	relations, err := check.ReadRelations(ctx, base)
+	relations, err := bed.Relations(ctx, base, bed.Packages)
 	if err != nil {
 		return res, err
 	}
@@ -165,10 +165,11 @@ func (r *run) tell(text string) {
 func id(p distro.PackageRecord) string { return p.Name + "." + p.Arch }
 
 // install clones the base, installs, and gives the root, which the caller removes.
-func (r *run) install(ctx context.Context, name string, specs []string) (root *dnf.Root, res dnf.Result, failed, err error) {
+func (r *run) install(ctx context.Context, name string, noPrograms bool, specs []string) (root *dnf.Root, res dnf.Result, failed, err error) {
 	if root, err = r.base.Clone(ctx, filepath.Join(r.bed.Dir, name)); err != nil {
 		return nil, res, nil, err
 	}
+	root.NoPrograms = noPrograms
 	res, failed = root.Install(ctx, specs...)
 	if ctx.Err() != nil {
 		_ = root.Remove()
@@ -178,7 +179,7 @@ func (r *run) install(ctx context.Context, name string, specs []string) (root *d
 }
 
 func (r *run) alone(ctx context.Context, p distro.PackageRecord) (answer, error) {
-	root, res, failed, err := r.install(ctx, "alone-"+p.NEVRA(), []string{p.NEVRA()})
+	root, res, failed, err := r.install(ctx, "alone-"+p.NEVRA(), r.bed.NoPrograms != nil && r.bed.NoPrograms(p), []string{p.NEVRA()})
 	if err != nil {
 		return answer{}, err
 	}
@@ -212,7 +213,7 @@ func (r *run) together(ctx context.Context, packages []distro.PackageRecord) (an
 	for i, p := range packages {
 		specs[i] = p.NEVRA()
 	}
-	root, res, failed, err := r.install(ctx, "together", specs)
+	root, res, failed, err := r.install(ctx, "together", false, specs)
 	if err != nil {
 		return answer{}, err
 	}

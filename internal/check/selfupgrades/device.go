@@ -203,6 +203,9 @@ func (d *device) up(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	if err := d.refuses(ctx); err != nil {
+		return err
+	}
 	key, err := os.ReadFile(d.bed.Candidate.Repos[0].GPGKeys[0])
 	if err != nil {
 		return err
@@ -258,6 +261,36 @@ func (d *device) up(ctx context.Context) error {
 		return nil
 	}
 	return d.whole(ctx, "up", changed...)
+}
+
+// refuses asks whether the device turns the candidate down as long as it has not
+// been given the candidate's key, and is then what it was.
+func (d *device) refuses(ctx context.Context) error {
+	d.asked++
+	d.note("the device has not been given the candidate's key")
+	out, err := d.sh(ctx, "HOME=/root dnf -y --refresh upgrade")
+	said := out.Stdout + out.Stderr
+	switch {
+	case err == nil:
+		d.find("trusts", "gpgcheck=1 and repo_gpgcheck=1 for each feed, and no key in the image but those of the publication", "the device upgrades to the candidate though nobody gave it the candidate's key")
+		return errStop
+	case !errs.Is(err, errs.Failed) || out.Exit == 0:
+		return err
+	case !dnf.Refused(said):
+		f := d.find("up", cure(said, d.of.Image), "the device cannot upgrade to the candidate, and does not say that a signature is the reason: %s", check.Why(errors.New(dnf.FailureLines(said))))
+		f.Evidence = d.guest.Tail(12)
+		return errStop
+	}
+	now, err := d.installed(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range d.packages {
+		if !check.Holds(now, p) {
+			d.find("trusts", "a refused transaction must change nothing", "dnf refuses the candidate, and %s is no longer what it was: %s", p.NEVRA(), check.Find(now, p.Name))
+		}
+	}
+	return nil
 }
 
 // back goes to the release that the image is of, with what the device trusts by

@@ -25,6 +25,9 @@ func New() check.Check { return selfupgrades{} }
 
 type selfupgrades struct{}
 
+// Devices makes it a check of devices.
+func (selfupgrades) Devices() {}
+
 func (selfupgrades) Spec() distro.CheckSpec {
 	return distro.CheckSpec{ID: "selfupgrades", Level: distro.Block,
 		Asks: "does a booted device upgrade itself to the candidate by its own dnf, reboot into the new kernel, and come back by a pin?",

@@ -116,7 +116,7 @@ func (j *journey) run(ctx context.Context) (err error) {
 
 // begin installs the origin and edits its configuration.
 func (j *journey) begin(ctx context.Context) (bool, error) {
-	relations, err := check.ReadRelations(ctx, j.root)
+	relations, err := j.bed.Relations(ctx, j.root, j.origin.Packages)
 	if err != nil {
 		return false, err
 	}
@@ -186,7 +186,7 @@ func (j *journey) forward(ctx context.Context) (bool, error) {
 		return false, j.stopped(ctx, err, "up", "does not upgrade", res)
 	}
 	installed := res.Now
-	relations, err := check.ReadRelations(ctx, j.root)
+	relations, err := j.bed.Relations(ctx, j.root, j.bed.Packages)
 	if err != nil {
 		return false, err
 	}
