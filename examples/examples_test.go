@@ -2,6 +2,7 @@ package examples
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,5 +117,53 @@ func TestReadRefuses(t *testing.T) {
 	r, err := read(fstest.MapFS{"x/revision-1/commit.txt": {Data: []byte("Author: A <a@example.org>\nDate: 2026-01-12T09:00:00Z\nDelete: a b\nDelete: c\n\nwhy\n")}}, "x")
 	if err != nil || len(r) != 1 || strings.Join(r[0].Delete, ",") != "a b,c" || r[0].Message != "why\n" {
 		t.Errorf("%+v %v", r, err)
+	}
+}
+
+// TestSystemdUnits: where there is systemd, the update timer's units are good, and
+// start the program that their package brings. The targets that they name are a
+// system's own and stand here empty.
+func TestSystemdUnits(t *testing.T) {
+	t.Parallel()
+	revisions, err := Halyard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const specs = "layers/halyard/specs/update-timer/"
+	spec := string(revisions[0].Files[specs+"update-timer.spec"])
+	root := t.TempDir()
+	units := filepath.Join(root, "usr/lib/systemd/system")
+	put := func(path, text string, mode os.FileMode) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"sysinit.target", "basic.target", "shutdown.target", "timers.target", "network-online.target", "time-sync.target", "time-set.target", "-.slice", "system.slice"} {
+		put(filepath.Join(units, name), "[Unit]\nDescription=x\nDefaultDependencies=no\n", 0o644)
+	}
+	for _, name := range []string{"slipway-update.timer", "slipway-update.service"} {
+		text := string(revisions[0].Files[specs+name])
+		if text == "" || !strings.Contains(spec, name) || !strings.Contains(spec, "/usr/lib/systemd/system/slipway-update.*") {
+			t.Errorf("the package has no %s", name)
+		}
+		put(filepath.Join(units, name), text, 0o644)
+	}
+	const program = "/usr/sbin/slipway-update"
+	if !strings.Contains(spec, "\n"+program+"\n") {
+		t.Errorf("the package has no %s", program)
+	}
+	verify := func() (string, error) {
+		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+root, "slipway-update.timer", "slipway-update.service").CombinedOutput()
+		return string(out), err
+	}
+	if out, err := verify(); err == nil || !strings.Contains(out, program) {
+		t.Errorf("systemd-analyze (Debian's systemd) finds nothing wrong though %s is missing: %v\n%s", program, err, out)
+	}
+	put(filepath.Join(root, program), "#!/bin/sh\n", 0o755)
+	if out, err := verify(); err != nil || out != "" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
