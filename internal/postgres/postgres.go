@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -232,6 +234,8 @@ func (d *DB) fault(err error, doing string) error {
 	}
 	what := doing + " the database " + d.name
 	var ours *errs.Error
+	// Not the error of a socket itself: who looks for those means its client's.
+	plain := func() error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
 	switch class := code[:min(2, len(code))]; {
 	case err == nil:
 		return nil
@@ -253,10 +257,16 @@ func (d *DB) fault(err error, doing string) error {
 		return errs.E(errs.Locked, what+": another process has held it for long", errs.Hint("see pg_stat_activity"), err)
 	case code == "42P01", code == "42703":
 		return errs.E(errs.Conflict, what+": its tables have been changed or removed", errs.Hint("start the server again"), err)
-	case code == "" || class == "57" || class == "08":
-		return errs.E(errs.Unavailable, what+": it does not answer", errs.Hint("is the database server up, and the address right? this server goes on by itself when it is"), err)
+	case code == "" && silent(err), class == "57", class == "08":
+		return errs.E(errs.Unavailable, what+": it does not answer", errs.Hint("is the database server up, and the address right? this server goes on by itself when it is"), plain())
 	}
 	return errs.Wrap(err, "%s", what)
+}
+
+// silent reports that the database's server cannot be reached, or does not answer.
+func silent(err error) bool {
+	return errors.As(err, new(net.Error)) || errors.As(err, new(*pgconn.ConnectError)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed")
 }
 
 // broken reports that the connection is gone, rather than that the server said no.

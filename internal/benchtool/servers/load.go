@@ -220,6 +220,9 @@ func measure(ctx context.Context, c config, l load, s *server, conns int, fresh 
 	}
 	used := cpuTime(s.pid) - cpu
 	database = c.database() - database
+	if len(times) == 0 {
+		return result{}, fmt.Errorf("not one answer in %s: the machine is too busy to measure", c.length)
+	}
 	slices.Sort(times)
 	p99 := times[len(times)*99/100]
 	return result{float64(total.Load()) / used.Seconds(), float64(total.Load()) / wall.Seconds(), p99.Round(10 * time.Microsecond), float64(database.Microseconds()) / float64(total.Load())}, nil
