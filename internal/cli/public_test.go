@@ -287,6 +287,17 @@ func TestInternalPackagesStayIn(t *testing.T) {
 	b.run(0, "publish", "1.2")
 	b.nothingOut("release 1.2")
 
+	advisory := "schema: 1\nseverity: low\nfixed_in: \"1.1\"\n"
+	b.file("advisories/TSA-1.yaml", advisory+"title: x\ndescription: x\nrecipes: [vendor-radio]\n")
+	b.file("advisories/TSA-2.yaml", advisory+"title: x\ndescription: the firmware-blob is concerned\nrecipes: [tuner]\n")
+	if out := b.run(2, "advisory", "publish"); !strings.Contains(out, "release 1.1 has no recipe vendor-radio") || !strings.Contains(out, "description names a package or recipe of the release that is not public") {
+		t.Error(out)
+	}
+	b.file("advisories/TSA-1.yaml", advisory+"title: x\ndescription: x\nrecipes: [tuner]\n")
+	b.edit("advisories/TSA-2.yaml", func(s string) string { return strings.Replace(s, "firmware-blob", "firmware", 1) })
+	b.run(0, "advisory", "publish")
+	b.nothingOut("an advisory")
+
 	b.policy("  exclude: [{license: CLOSED}]\n")
 	b.commit("vendor-radio goes out")
 	b.release("1.3")

@@ -77,10 +77,11 @@ func (a *AdvisoryFile) check() {
 	if len(a.Recipes)+len(a.Packages) == 0 && !d.given("recipes") && !d.given("packages") {
 		d.missing("recipes", "the advisory names no recipe and no package", "recipes: [libknot] takes all that the recipe brought; packages: [libknot-tools] takes one")
 	}
-	for key, list := range map[string][]string{"recipes": a.Recipes, "packages": a.Packages} {
-		if list != nil && len(list) == 0 {
-			d.at(key, key+" is empty", "name one, or leave the key out")
-		}
+	if a.Recipes != nil && len(a.Recipes) == 0 {
+		d.at("recipes", "recipes is empty", "name one, or leave the key out")
+	}
+	if a.Packages != nil && len(a.Packages) == 0 {
+		d.at("packages", "packages is empty", "name one, or leave the key out")
 	}
 	d.unique("recipes", "recipe", a.Recipes)
 	d.unique("packages", "package", a.Packages)

@@ -157,6 +157,12 @@ func (w *Workspace) advisory(f *config.AdvisoryFile, releases []Release) (distro
 		find("fixed_in", fmt.Sprintf("release %s was withdrawn: devices cannot get its packages", f.FixedIn), "name the release that brought the fix again, or write withdrawn: REASON")
 		return a, bad
 	}
+	d := discretionOf(releases[i].Packages, releases[i].Internal)
+	for _, x := range [][2]string{{"title", f.Title}, {"description", f.Description}} {
+		if d.names(x[1]) {
+			find(x[0], x[0]+" names a package or recipe of the release that is not public", "say it in other words, or make the package public: docs/what-is-public.md")
+		}
+	}
 	var took []distro.PackageRecord
 	take := func(key, what, name string, is func(distro.PackageRecord) string) {
 		brought, kept := false, false

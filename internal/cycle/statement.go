@@ -65,31 +65,38 @@ func statement(r Release, b Build, policy distro.PublicPolicy) distro.Statement 
 // discretion knows the names that a statement must not say.
 type discretion struct {
 	secret []string
+	said   map[string]bool   // names that are public
 	alias  map[string]string // key of a finding -> what stands for its id
 }
 
 func newDiscretion(b Build, policy distro.PublicPolicy) *discretion {
-	said := map[string]bool{}
-	for _, r := range public(b.Packages) {
-		said[r.Name], said[r.SourceName] = true, true
-	}
-	d := &discretion{alias: map[string]string{}}
-	add := func(name string) {
-		if name != "" && !said[name] && !slices.Contains(d.secret, name) {
-			d.secret = append(d.secret, name)
-		}
-	}
-	for _, r := range internal(b.Packages) {
-		add(r.Name)
-		add(r.SourceName)
-	}
+	d := discretionOf(public(b.Packages), internal(b.Packages))
 	// A recipe that brought no package is known by its sources.
 	for _, p := range b.Revision.Sources {
 		if policy.Excluded(distro.Origin{Recipe: p.Spec, License: "?"}) != "" {
-			add(p.Spec)
+			d.add(p.Spec)
 		}
 	}
 	return d
+}
+
+// discretionOf knows the names of packages and recipes that are internal alone.
+func discretionOf(public, internal []distro.PackageRecord) *discretion {
+	d := &discretion{said: map[string]bool{}, alias: map[string]string{}}
+	for _, r := range public {
+		d.said[r.Name], d.said[r.SourceName] = true, true
+	}
+	for _, r := range internal {
+		d.add(r.Name)
+		d.add(r.SourceName)
+	}
+	return d
+}
+
+func (d *discretion) add(name string) {
+	if name != "" && !d.said[name] && !slices.Contains(d.secret, name) {
+		d.secret = append(d.secret, name)
+	}
 }
 
 // names reports whether a text holds a secret name as a word of its own:
