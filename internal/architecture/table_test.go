@@ -31,6 +31,7 @@ var levels = map[string]level{
 	"internal/timestamp": format,
 
 	"internal/bitbake":    adapter,
+	"internal/diffoscope": adapter,
 	"internal/compose":    adapter,
 	"internal/debian":     adapter,
 	"internal/dnf":        adapter,
@@ -181,15 +182,16 @@ var testOnly = []string{
 // starts says which packages may start programs, and which ones.
 // "*" is any program: its name comes from the caller or from a test bed.
 var starts = map[string][]string{
-	"internal/compose":  {"mke2fs", "debugfs", "rpmdb", "unshare", "cat"},
-	"internal/layers":   {"git"},
-	"internal/device":   {"dnf", "zypper", "rpm", "rpmdb"},
-	"internal/dnf":      {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
-	"internal/qemu":     {"*"},                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
-	"internal/bitbake":  {"env", "python3", "locale"}, // env: PATH of BitBake's own environment finds its Python
-	"internal/rpmbuild": {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
-	"internal/debian":   {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
-	"internal/sign":     {"gpg", "gpg-connect-agent"},
-	"internal/signer":   {"*"}, // slipway itself, as a child: the caller names it
-	"internal/doctest":  {"bash", "go"},
+	"internal/compose":    {"mke2fs", "debugfs", "rpmdb", "unshare", "cat"},
+	"internal/layers":     {"git"},
+	"internal/device":     {"dnf", "zypper", "rpm", "rpmdb"},
+	"internal/dnf":        {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
+	"internal/qemu":       {"*"},                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/bitbake":    {"env", "python3", "locale"}, // env: PATH of BitBake's own environment finds its Python
+	"internal/rpmbuild":   {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
+	"internal/debian":     {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
+	"internal/sign":       {"gpg", "gpg-connect-agent"},
+	"internal/signer":     {"*"}, // slipway itself, as a child: the caller names it
+	"internal/doctest":    {"bash", "go"},
+	"internal/diffoscope": {"diffoscope"},
 }

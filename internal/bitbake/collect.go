@@ -108,6 +108,9 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 	}
 	all = append(all, distro.Output{Class: distro.PRDatabase, Name: "numbers.json", Path: numbers},
 		distro.Output{Class: distro.ConsoleLog, Name: "console.log", Path: filepath.Join(dir, "console.log")})
+	if exists(dir, UnfetchedName) {
+		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: UnfetchedName, Path: filepath.Join(dir, UnfetchedName)})
+	}
 	if info, err := os.Lstat(filepath.Join(top, "bitbake-cookerdaemon.log")); err == nil && info.Mode().IsRegular() {
 		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: info.Name(), Path: filepath.Join(top, info.Name())})
 	}

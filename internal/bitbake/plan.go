@@ -132,8 +132,10 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 func (b *Builder) lay(p *plan, dir string, who *identity) error {
 	top := filepath.Join(dir, "topdir")
 	// A build that was finished by another plan is none by this one.
-	if err := os.Remove(filepath.Join(dir, "finished")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return errs.E(errs.Unavailable, "make the build's folder", err)
+	for _, name := range []string{"finished", UnfetchedName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errs.E(errs.Unavailable, "make the build's folder", err)
+		}
 	}
 	for _, d := range []string{dir, top, filepath.Join(top, "conf")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {

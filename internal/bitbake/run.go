@@ -49,9 +49,34 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 			if err := r.bitbake(ctx, args); err != nil {
 				return errs.Wrap(err, "build for board %s", board)
 			}
+			if err := b.fetchAll(ctx, r); err != nil {
+				return err
+			}
 		}
 		return writeFile(filepath.Join(dir, "finished"), nil)
 	})
+}
+
+// UnfetchedName is the artifact, of class console-log, that says why the sources of
+// what was built are not all among the downloads.
+const UnfetchedName = "unfetched.txt"
+
+// fetchAll fetches the sources of everything, also of what came from the cache: the
+// downloads of a release are whole without those of releases before. A source that
+// cannot be had is no failure of the build, but a finding. Without a network nothing
+// is asked.
+func (b *Builder) fetchAll(ctx context.Context, r run) error {
+	if b.opt.Offline {
+		return nil
+	}
+	err := r.bitbake(ctx, append([]string{"-k", "--runall=fetch"}, r.p.Targets[r.board]...))
+	if err == nil || errs.Is(err, errs.Interrupted) || errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	if r.events != nil {
+		r.events(distro.BuildEvent{Type: "note", Text: "not all sources could be fetched: " + err.Error()})
+	}
+	return writeFile(filepath.Join(r.dir, UnfetchedName), []byte("board "+r.board+": "+err.Error()+"\n"))
 }
 
 // serve does f while the servers of the build run, and slipway-machine.conf names them.

@@ -113,6 +113,13 @@ type SelfUpgrade struct {
 	Packages []distro.PackageRecord // that the candidate offers to the board
 }
 
+// Told are answers that a check only passes on.
+type Told struct {
+	Asked    int
+	Note     string
+	Findings []distro.Finding
+}
+
 // Bed is what checks work with. Packages lists all that the candidate's feed
 // offers, kept packages included; Brought lists what the build itself brings, new
 // or kept, also what the feed does not offer because a newer version is published
@@ -128,7 +135,7 @@ type Bed struct {
 	Contents  []ImageContent
 	Public    distro.PublicPolicy // what may be published
 	Boards    []distro.Board      // of the series; none when it has none
-	Settings  []distro.Finding    // on the settings of the boards, which the builder was asked for
+	Told      map[string]Told     // by check: answers that were gathered before (package told)
 	// Read gives the header of one of Packages, or of an origin's; nil when nobody can.
 	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
 	// Recipes: a builder gives the number to all packages of a recipe, and brings those

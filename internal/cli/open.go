@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"slipway/internal/check"
@@ -14,11 +13,12 @@ import (
 	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
 	"slipway/internal/check/selfupgrades"
-	checksettings "slipway/internal/check/settings"
+	"slipway/internal/check/told"
 	"slipway/internal/check/upgrades"
 	"slipway/internal/check/versions"
 	"slipway/internal/config"
 	"slipway/internal/cycle"
+	"slipway/internal/diffoscope"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
@@ -41,13 +41,13 @@ const (
 func checks(builder string) []check.Check {
 	all := allChecks()
 	if builder != config.BitBake {
-		all = slices.DeleteFunc(all, func(c check.Check) bool { return c.Spec().ID == checksettings.ID })
+		all = all[len(told.All()):]
 	}
 	return all
 }
 
 func allChecks() []check.Check {
-	return []check.Check{checksettings.New(), versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New()}
+	return append(told.All(), versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
 }
 
 func checkIDs() []string {
@@ -73,6 +73,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 	}
 	w := &cycle.Workspace{Dir: dir, Definition: def, Settings: settings, Command: a.command(), Wait: a.wait}
 	w.Clock, w.Talk, w.Checks, w.DNF = a.clock, talk{a}, checks(def.Builder.Kind), dnf.Find
+	w.Compare = diffoscope.Compare
 	keyDir, err := settings.KeysDir(def.Distribution)
 	if err != nil {
 		return err
@@ -103,6 +104,10 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		w.Tree = store.ReadTree(settings.PublicationDir())
 	}
 	w.Builder = func(m cycle.Means) (cycle.Builder, error) {
+		def := def
+		if m.Definition != nil {
+			def = m.Definition
+		}
 		if def.Builder.Kind == config.BitBake {
 			return bitbakeBuilder(def, settings, m), nil
 		}

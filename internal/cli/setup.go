@@ -270,8 +270,13 @@ func (a *app) sourceCmd() *cobra.Command {
 }
 
 func (a *app) configCmd() *cobra.Command {
-	check := &cobra.Command{Use: "check", Short: "print every finding in slipway.yaml and settings.yaml", Args: cobra.NoArgs,
-		Example: "  slipway config check",
+	var documents bool
+	check := &cobra.Command{Use: "check", Short: "print every finding in slipway.yaml and settings.yaml, and of BitBake's configuration", Args: cobra.NoArgs,
+		Example: "  slipway config check\n  slipway config check --documents",
+		Long: `Check prints all that is wrong in the two documents, each with its place. For a
+series that BitBake builds it then fetches the layers, asks BitBake about every
+board, and says what a binary distribution needs and this configuration does not
+have, by the Yocto release at hand. A finding that blocks a build ends with exit 2.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var found errs.List
 			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs())
@@ -284,8 +289,9 @@ func (a *app) configCmd() *cobra.Command {
 			if err := found.Err(); err != nil {
 				return err
 			}
-			return a.print(map[string]any{"findings": []string{}}, func(out io.Writer) { fmt.Fprintln(out, "slipway.yaml and settings.yaml are in order") })
+			return a.askSettings(c.Context(), documents)
 		}}
+	check.Flags().BoolVar(&documents, "documents", false, "the two documents only: nothing is fetched, BitBake is not asked")
 	var settings bool
 	show := &cobra.Command{Use: "show", Short: "print the resolved form, every default filled in, with origins", Args: cobra.NoArgs,
 		Example: "  slipway config show\n  slipway config show --settings",

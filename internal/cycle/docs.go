@@ -98,4 +98,5 @@ const (
 	kindChange  = "change" // by series and serial
 	kindBoards  = "boards" // by build, and by series: the newest
 	kindNumber  = "number" // of programs before the databases: see burnOld
+	kindRebuild = "rebuild"
 )

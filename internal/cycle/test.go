@@ -17,7 +17,6 @@ import (
 	"slipway/internal/feed"
 	"slipway/internal/gate"
 	"slipway/internal/rpm"
-	"slipway/internal/state"
 	"slipway/internal/store"
 )
 
@@ -231,11 +230,10 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return nil, err
 	}
 	if w.bitbake() {
-		d, _, err := state.Load[Described](ctx, w.State, kindBoards, string(b.ID))
-		if err != nil {
+		if bed.Told, err = w.tell(ctx, b); err != nil {
 			return nil, err
 		}
-		bed.Settings, bed.Recipes = d.Findings, true
+		bed.Recipes = true
 	}
 	for _, board := range boards {
 		bed.Boards = append(bed.Boards, board.forScopes())

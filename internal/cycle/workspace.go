@@ -71,6 +71,7 @@ type Parts struct {
 	Keyring   func() (*keyring.Keyring, error)  // as it is in force
 	Throwaway func(now time.Time) (feed.Signer, error)
 	DNF       func(ctx context.Context) (*dnf.Tool, error)
+	Compare   Compare // of two packages, for people; nil: there is none
 	Checks    []check.Check
 	Talk      Talk
 	Clock     func() time.Time

@@ -19,6 +19,7 @@ import (
 	"slipway/internal/layers"
 	"slipway/internal/prserv/fork"
 	"slipway/internal/state"
+	"slipway/internal/store"
 )
 
 // What differs when BitBake builds: it says itself what the boards are, asks our
@@ -34,6 +35,8 @@ type Means struct {
 	Serve func(ctx context.Context, id distro.BuildID) (*fork.Build, error)
 	// SState and Downloads are folders with what was released, to be read only.
 	SState, Downloads string
+	// Definition is that of the release that is built again; nil is the workspace's.
+	Definition *config.Definition
 	// Fresh forbids to take anything from a cache: a rebuild that proves something.
 	Fresh bool
 }
@@ -232,6 +235,14 @@ func (w *Workspace) layOne(ctx context.Context, a distro.Artifact, to string) er
 		return err
 	}
 	defer f.Close()
+	got, err := store.Hash(io.NewSectionReader(f, 0, f.Size()))
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+a.Name, err)
+	}
+	if got != a.Digest {
+		return errs.E(errs.Denied, fmt.Sprintf("%s %s was changed in the artifact store: it is %s, released was %s", a.Class, a.Name, got.Short(), a.Digest.Short()),
+			errs.Hintf("bring %s of the store back from a backup, or remove that file: what a cache lacks is built", a.Digest))
+	}
 	if own, ok := f.(interface{ OSFile() *os.File }); ok && os.Link(own.OSFile().Name(), to) == nil {
 		return nil
 	}
