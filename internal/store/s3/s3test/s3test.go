@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Server is a running server with one empty bucket.
@@ -85,7 +86,18 @@ func Start(t testing.TB) *Server {
 	}
 	t.Cleanup(func() {
 		in.Close() // it ends with its standard input
-		cmd.Wait()
+		ended := make(chan struct{})
+		go func() {
+			cmd.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second): // seen once, under load: a test must not wait for it for ever
+			t.Log("the S3 server did not end with its standard input: killed")
+			cmd.Process.Kill()
+			<-ended
+		}
 	})
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if addr, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
