@@ -300,7 +300,7 @@ func (g *Guest) ask(ctx context.Context, command string) error {
 	p, login, shell := g.now, g.login, g.shell
 	p.sampleMemory()
 	g.mu.Unlock()
-	ctx, cancel := g.patience(ctx, 30*time.Second, errors.New("it did not end within 30 s"))
+	ctx, cancel := g.Patience(ctx, 30*time.Second, errors.New("it did not end within 30 s"))
 	defer cancel()
 	asked := false
 	if shell != nil && shell.alive(ctx) {
@@ -339,9 +339,10 @@ func (g *Guest) ask(ctx context.Context, command string) error {
 	}
 }
 
-// patience gives a context that ends with cause when the guest, as it is powered
-// on now, has had so much time of its own: see power.own.
-func (g *Guest) patience(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+// Patience gives a context that ends with cause when the guest, as it is powered
+// on now, has had so much time of its own: what it waited for a processor that
+// other programs had does not count.
+func (g *Guest) Patience(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g.mu.Lock()
 	p := g.now

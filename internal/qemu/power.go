@@ -124,6 +124,9 @@ func (g *Guest) on(ctx context.Context) (*power, error) {
 		return nil, errs.E(errs.Unavailable, "lay out "+g.dir, err)
 	}
 	accel := g.accelerator(ctx, k)
+	if accel == "tcg" && g.rig.append != "" { // the last -append counts
+		args = append(args, "-append", k.Cmdline+" "+g.rig.append)
+	}
 	p := &power{kernel: k.Name, hostKeys: map[string]string{}}
 	err = g.rig.start(ctx, accel, args, p, func(b []byte) { g.consoleWrite(p, b) }, func(name string, data json.RawMessage) {
 		if name != "SHUTDOWN" {

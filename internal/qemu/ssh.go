@@ -126,7 +126,7 @@ func (g *Guest) SSH(ctx context.Context, l Login) (*SSH, error) {
 // dial tries to connect, again and again while nobody answers: QEMU takes the
 // connection in any case, and closes it when the guest does not listen.
 func (g *Guest) dial(ctx context.Context, try func(ctx context.Context, addr string) error) error {
-	ctx, cancel := g.patience(ctx, sshPatience, errNoAnswer)
+	ctx, cancel := g.Patience(ctx, sshPatience, errNoAnswer)
 	defer cancel()
 	for {
 		err := try(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(g.Port())))

@@ -128,7 +128,7 @@ func (d *device) judge(ctx context.Context, id string, err error) error {
 
 // sh runs a line of shell in the device, and notes it and what it said.
 func (d *device) sh(ctx context.Context, command string) (qemu.Output, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, patience, errs.E(errs.Failed, fmt.Sprintf("%s: it did not end within %v", command, patience)))
+	limited, cancel := d.guest.Patience(ctx, patience, errs.E(errs.Failed, fmt.Sprintf("%s: it did not end within %v", command, patience)))
 	defer cancel()
 	began := time.Now()
 	out, err := d.shell.Run(limited, "PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH; "+command)
