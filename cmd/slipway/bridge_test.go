@@ -180,3 +180,25 @@ func TestABridgeWithoutANextKey(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestResignAfterTheMetadataKeyWasStolen: the same packages, under indexes that the next
+// metadata key signs; what the stolen one signed before counts by the log.
+func TestResignAfterTheMetadataKeyWasStolen(t *testing.T) {
+	from := template(t)
+	keys := filepath.Join(t.TempDir(), "keys")
+	run(t, from, 0, "cp", "-a", filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "slipway/keys/minnow"), keys)
+	if err := os.WriteFile(filepath.Join(from, "settings.yaml"), []byte("schema: 1\nkeys: "+keys+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	again(t, from, "key", "rotate", "--role", "metadata", "--overlap", "30d", "--no-passphrase")
+	again(t, from, "key", "revoke", "metadata-1", "--because", "the laptop was stolen")
+	again(t, from, "publish", "--resign", "--because", "the metadata key was stolen", "--by", "Ada Byron")
+	again(t, from, "verify")
+	if got := serial(t, from); got != 2 {
+		t.Errorf("serial %d", got)
+	}
+	var out bytes.Buffer
+	if code := cli.Main(t.Context(), []string{"--dir", from, "publish", "--resign", "--because", "once more"}, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &out}); code != 6 {
+		t.Errorf("once more: exit code %d\n%s", code, out.String())
+	}
+}

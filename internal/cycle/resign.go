@@ -4,17 +4,20 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
+	"slipway/internal/keyring"
 	"slipway/internal/state"
 )
 
 // Resign signs everything that is offered again, into the key epoch of the package key
 // that is in force, and publishes that as a new serial: the cure of a compromised key
 // (docs/keys.md). Header digests stay, so that statements and tests still hold; the old
-// files stay, for whoever is pinned to them. Conflict when all is signed by that epoch
+// files stay, for whoever is pinned to them. After a metadata key was revoked it makes a serial of
+// the same packages, whose indexes the key of today signs. Conflict when all is signed by that epoch
 // already. After a crash the same call goes on.
 func (w *Workspace) Resign(ctx context.Context, by, because string) (Change, error) {
 	if because = strings.TrimSpace(because); because == "" {
@@ -65,6 +68,12 @@ func (w *Workspace) decideResigning(ctx context.Context, by, because string) (Ch
 		stale = stale || max(r.KeyEpoch, feed.KeyEpoch) < keys.Epoch
 	}
 	if !stale {
+		// A metadata key that was revoked since the newest serial: its indexes count no more.
+		if stale, err = w.metadataRevoked(ctx); err != nil {
+			return Change{}, err
+		}
+	}
+	if !stale {
 		return Change{}, errs.E(errs.Conflict, fmt.Sprintf("every package is signed into key epoch %d, that of the package key: there is nothing to sign again", max(keys.Epoch, feed.KeyEpoch)),
 			errs.Hint("slipway key revoke ends a compromised key; docs/keys.md, A compromised key"))
 	}
@@ -76,6 +85,40 @@ func (w *Workspace) decideResigning(ctx context.Context, by, because string) (Ch
 		Decision: distro.Approval{By: by, Because: because, At: at}}
 	_, err = state.Upsert(ctx, w.State, kindChange, c.id(), func(x *Change) error { *x = c; return nil }, state.NewEvent{Kind: kindChange, ID: c.id(), Type: "decided"})
 	return c, err
+}
+
+// metadataRevoked reports whether a metadata key was revoked after the newest serial was
+// decided: it may have signed what is current.
+func (w *Workspace) metadataRevoked(ctx context.Context) (bool, error) {
+	ring, err := w.Keyring()
+	if err != nil {
+		return false, err
+	}
+	releases, err := w.Releases(ctx)
+	if err != nil {
+		return false, err
+	}
+	changes, err := w.Changes(ctx)
+	if err != nil {
+		return false, err
+	}
+	var last time.Time
+	for _, r := range releases {
+		if r.Approval.At.After(last) {
+			last = r.Approval.At
+		}
+	}
+	for _, c := range changes {
+		if c.Decision.At.After(last) {
+			last = c.Decision.At
+		}
+	}
+	for _, k := range ring.Of(keyring.Metadata) {
+		if k.State == keyring.Revoked && !k.Changed.Before(last) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // resign signs what is offered into the change's epoch, and notes the twins.
