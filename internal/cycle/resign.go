@@ -102,7 +102,7 @@ func (w *Workspace) metadataRevoked(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var last time.Time
+	var last, resigned time.Time
 	for _, r := range releases {
 		if r.Approval.At.After(last) {
 			last = r.Approval.At
@@ -112,9 +112,14 @@ func (w *Workspace) metadataRevoked(ctx context.Context) (bool, error) {
 		if c.Decision.At.After(last) {
 			last = c.Decision.At
 		}
+		if c.Kind == Resigning && c.Decision.At.After(resigned) {
+			resigned = c.Decision.At
+		}
 	}
+	// Both are whole seconds. In the second of a revocation a release may have come before it,
+	// and is signed again; a resigning came after it.
 	for _, k := range ring.Of(keyring.Metadata) {
-		if k.State == keyring.Revoked && !k.Changed.Before(last) {
+		if k.State == keyring.Revoked && !k.Changed.Before(last) && k.Changed.After(resigned) {
 			return true, nil
 		}
 	}
