@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"slipway/internal/errs"
 )
@@ -56,7 +57,11 @@ func (d *Device) installed(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
-// checkDatabase rebuilds the rpm database when it is damaged.
+// lockWait is how long another program may hold the rpm database.
+const lockWait = time.Minute
+
+// checkDatabase rebuilds the rpm database when it is damaged. One that another program
+// has locked is not: after slipway-device alone was killed, its dnf may still be ending.
 func (d *Device) checkDatabase(ctx context.Context) error {
 	argv := func(what string) []string {
 		if d.root == "/" {
@@ -65,6 +70,18 @@ func (d *Device) checkDatabase(ctx context.Context) error {
 		return []string{"rpmdb", "--root", d.root, what}
 	}
 	out, err := d.run(ctx, false, argv("--verifydb")...)
+	for end := time.Now().Add(lockWait); err != nil && strings.Contains(out, "transaction lock") && strings.Contains(out, "Resource temporarily unavailable"); {
+		if time.Now().After(end) {
+			return errs.E(errs.Locked, fmt.Sprintf("another program holds the rpm database: %s", strings.TrimSpace(out)),
+				errs.Hint("let it end (ps ax | grep -E 'dnf|zypper|rpm'), then slipway-device resume"))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+		out, err = d.run(ctx, false, argv("--verifydb")...)
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
