@@ -192,6 +192,8 @@ func (b *bed) publishEvil(e *evil) {
 		}
 		mine = append(mine, r)
 	}
+	// Another process makes the indexes: it reads what lies in the pool now.
+	p = &feed.Publisher{Tree: tree, Layout: p.Layout, Distribution: p.Distribution, Title: p.Title, Package: b.w.key, Metadata: b.w.key, Scopes: p.Scopes}
 	all := feed.Union(b.w.before, mine)
 	ed := feed.Edition{Serial: 2, Release: "1.2", At: at, Index: feed.Newest(all), History: all}
 	s, err := p.WriteSnapshot(t.Context(), ed)

@@ -134,7 +134,7 @@ func TestWhatIsNewSaysAll(t *testing.T) {
 			f(&b)
 			fresh = append(fresh, r)
 		}
-		all = Append(all, fresh)
+		all = Append(all, InOrder(fresh))
 		e.Index, e.History = index(), all
 		publish := func(b *bed, e Edition, again bool) {
 			b.p.Cache = map[bool]string{true: cache}[e.Lists != nil || b != plain]

@@ -129,7 +129,9 @@ func mergeDiffers(t *testing.T, rnd *rand.Rand, calls int) {
 				if err == nil {
 					err = d.Ready(ctx)
 				}
-				got, err = d.Exists(ctx, []byte(offer))
+				if err == nil {
+					got, err = d.Exists(ctx, []byte(offer))
+				}
 			default:
 				name = "report"
 				got, err = d.Report(ctx, "m", task, out, offer, extra)
