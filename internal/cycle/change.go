@@ -115,8 +115,16 @@ func (w *Workspace) decide(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return now, err
 	}
-	var last time.Time
-	var what string
+	last, what := lastDecision(releases, changes)
+	if now.Before(last) {
+		return now, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and %s later, at %s", now.Format(time.RFC3339), what, last.UTC().Format(time.RFC3339)),
+			errs.Hint("set the clock right: date -u; a decision is dated for ever"))
+	}
+	return now, nil
+}
+
+// lastDecision gives when the newest decision was made, and which it was; zero: none.
+func lastDecision(releases []Release, changes []Change) (last time.Time, what string) {
 	for _, r := range releases {
 		if r.Approval.At.After(last) {
 			last, what = r.Approval.At, fmt.Sprintf("release %s was approved", r.Version)
@@ -127,11 +135,7 @@ func (w *Workspace) decide(ctx context.Context) (time.Time, error) {
 			last, what = c.Decision.At, fmt.Sprintf("the %s of serial %d was decided", c.Kind, c.Serial)
 		}
 	}
-	if now.Before(last) {
-		return now, errs.E(errs.Conflict, fmt.Sprintf("this machine's clock says %s, and %s later, at %s", now.Format(time.RFC3339), what, last.UTC().Format(time.RFC3339)),
-			errs.Hint("set the clock right: date -u; a decision is dated for ever"))
-	}
-	return now, nil
+	return last, what
 }
 
 // withdrawn gives the published releases that were taken back, as snapshots say them.

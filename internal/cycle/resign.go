@@ -102,16 +102,9 @@ func (w *Workspace) metadataRevoked(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var last, resigned time.Time
-	for _, r := range releases {
-		if r.Approval.At.After(last) {
-			last = r.Approval.At
-		}
-	}
+	last, _ := lastDecision(releases, changes)
+	var resigned time.Time
 	for _, c := range changes {
-		if c.Decision.At.After(last) {
-			last = c.Decision.At
-		}
 		if c.Kind == Resigning && c.Decision.At.After(resigned) {
 			resigned = c.Decision.At
 		}
