@@ -133,9 +133,12 @@ type Bed struct {
 	Origins   []Origin
 	Images    []BootImage // of the candidate; none when it has no boards
 	Contents  []ImageContent
+	Version   distro.Version      // of the candidate's release
 	Public    distro.PublicPolicy // what may be published
 	Boards    []distro.Board      // of the series; none when it has none
-	Told      map[string]Told     // by check: answers that were gathered before (package told)
+	// ImagePolicy is what the definition says of the rules for images (package security).
+	ImagePolicy distro.ImagePolicy
+	Told        map[string]Told // by check: answers that were gathered before (package told)
 	// Read gives the header of one of Packages, or of an origin's; nil when nobody can.
 	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
 	// Recipes: a builder gives the number to all packages of a recipe, and brings those

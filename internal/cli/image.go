@@ -48,5 +48,5 @@ manifest beside it (FILE.json) names every package.`,
 	build.Flags().StringVar(&image, "image", "", "which of the board's images (default: the first)")
 	build.Flags().StringVar(&format, "format", "", "ext4 or oci (default: as images/NAME.yaml says)")
 	build.Flags().StringVar(&to, "to", ".", "the folder to write to")
-	return group("image", "images of boards: build", "  slipway image build qemux86-64", build)
+	return group("image", "images: build, check", "  slipway image build qemux86-64\n  slipway image check light.img", build, a.imageCheckCmd())
 }

@@ -12,6 +12,7 @@ import (
 	"slipway/internal/check/installs"
 	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
+	"slipway/internal/check/security"
 	"slipway/internal/check/selfupgrades"
 	"slipway/internal/check/told"
 	"slipway/internal/check/upgrades"
@@ -47,7 +48,7 @@ func checks(builder string) []check.Check {
 }
 
 func allChecks() []check.Check {
-	return append(told.All(), versions.New(), public.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
+	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
 }
 
 func checkIDs() []string {
@@ -68,7 +69,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 	if err != nil {
 		return err
 	}
-	if err := def.CheckIDs(checkIDs()); err != nil {
+	if err := def.CheckIDs(checkIDs(), security.RuleIDs()); err != nil {
 		return err
 	}
 	w := &cycle.Workspace{Dir: dir, Definition: def, Settings: settings, Command: a.command(), Wait: a.wait}

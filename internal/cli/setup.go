@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/examples"
+	"slipway/internal/check/security"
 	"slipway/internal/config"
 	"slipway/internal/cycle"
 	"slipway/internal/debian"
@@ -279,7 +280,7 @@ board, and says what a binary distribution needs and this configuration does not
 have, by the Yocto release at hand. A finding that blocks a build ends with exit 2.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var found errs.List
-			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs())
+			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs(), security.RuleIDs())
 			if errs.Is(err, errs.NotFound) {
 				return noWorkspace(a.dir)
 			}

@@ -241,10 +241,21 @@ func (d *Definition) checkGate() {
 		if key := d.doc.keys["gate.checks."+id]; !rules["check"].accepts(id) {
 			d.doc.find(key.Line, key.Column, fmt.Sprintf("%q is not %s", short(id), rules["check"].what), rules["check"].form)
 		}
-		if level := string(d.Gate.Checks[id]); level != "" && !slices.Contains(levels, level) {
-			msg, hint := choice("level", level, levels)
-			d.doc.at("gate.checks."+id, msg, hint)
+	}
+	level := func(path string, l CheckPolicy) {
+		if s := string(l); s != "" && !slices.Contains(levels, s) {
+			msg, hint := choice("level", s, levels)
+			d.doc.at(path, msg, hint)
 		}
+	}
+	for _, id := range sortedKeys(d.Gate.Checks) {
+		level("gate.checks."+id, d.Gate.Checks[id])
+	}
+	for _, rule := range sortedKeys(d.Gate.Image.Levels) {
+		level("gate.image.levels."+rule, d.Gate.Image.Levels[rule])
+	}
+	for _, rule := range sortedKeys(d.Gate.Image.Allow) {
+		d.doc.unique("gate.image.allow."+rule, "object", d.Gate.Image.Allow[rule])
 	}
 }
 

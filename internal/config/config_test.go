@@ -192,7 +192,7 @@ func TestFilesAndLaterChecks(t *testing.T) {
 	if err := d.CheckFolders(ws); err != nil {
 		t.Error(err)
 	}
-	if got := findings(d.CheckIDs([]string{"install", "upgrade"})); !strings.Contains(got, `slipway.yaml:7:17: unknown check "upgrde"`) || !strings.Contains(got, `did you mean "upgrade"?`) {
+	if got := findings(d.CheckIDs([]string{"install", "upgrade"}, nil)); !strings.Contains(got, `slipway.yaml:7:17: unknown check "upgrde"`) || !strings.Contains(got, `did you mean "upgrade"?`) {
 		t.Error(got)
 	}
 	s, err := LoadSettings(filepath.Join(ws, "settings.yaml"), ws)

@@ -109,7 +109,18 @@ type Exclude struct {
 type Gate struct {
 	UpgradeFrom UpgradeFrom            `json:"upgrade_from"`
 	Checks      map[string]CheckPolicy `json:"checks" jsonschema_description:"Check id to level: block, warn, info or off."`
+	Image       ImageGate              `json:"image"`
 }
+
+// ImageGate is the policy of the check security, whose rules docs/image-check.md
+// lists.
+type ImageGate struct {
+	Allow  map[string]Objects     `json:"allow" jsonschema_description:"Rule to objects that are no finding; * stands for any text."`
+	Levels map[string]CheckPolicy `json:"levels" jsonschema_description:"Rule to level: block, warn, info or off."`
+}
+
+// Objects are what a rule allows: paths, services, accounts.
+type Objects []string
 
 // UpgradeFrom says from which releases the upgrade is tested.
 type UpgradeFrom struct {
@@ -194,6 +205,24 @@ func (d *Definition) PublicPolicy() distro.PublicPolicy {
 	p := distro.PublicPolicy{Classes: slices.Clone(d.Publish.Public)}
 	for _, x := range d.Publish.Exclude {
 		p.Exclude = append(p.Exclude, distro.Exclusion(x))
+	}
+	return p
+}
+
+// ImagePolicy gives what the rules for images need of Gate.
+func (d *Definition) ImagePolicy() distro.ImagePolicy {
+	var p distro.ImagePolicy
+	for rule, objects := range d.Gate.Image.Allow {
+		if p.Allow == nil {
+			p.Allow = map[string][]string{}
+		}
+		p.Allow[rule] = slices.Clone(objects)
+	}
+	for rule, level := range d.Gate.Image.Levels {
+		if p.Levels == nil {
+			p.Levels = map[string]distro.Level{}
+		}
+		p.Levels[rule] = distro.Level(level)
 	}
 	return p
 }

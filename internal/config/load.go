@@ -46,7 +46,7 @@ func decodeDefinition(name string, data []byte) *Definition {
 // CheckDefinition gives all that is wrong with a definition file at once: the
 // findings of [LoadDefinition], [Definition.CheckFolders] and
 // [Definition.CheckIDs], in the order of the document.
-func CheckDefinition(path, workspace string, ids []string) error {
+func CheckDefinition(path, workspace string, ids, imageRules []string) error {
 	data, err := readDocument(path)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func CheckDefinition(path, workspace string, ids []string) error {
 	all := d.doc.findings
 	_ = d.CheckFolders(workspace)
 	all = append(all, d.doc.findings...)
-	_ = d.CheckIDs(ids)
+	_ = d.CheckIDs(ids, imageRules)
 	d.doc.findings = append(all, d.doc.findings...)
 	return d.doc.result()
 }
@@ -116,13 +116,19 @@ func (d *Definition) CheckFolders(workspace string) error {
 
 // CheckIDs finds ids under gate.checks that are none of the known ones; this
 // package does not know which checks there are.
-func (d *Definition) CheckIDs(known []string) error {
+func (d *Definition) CheckIDs(known, imageRules []string) error {
 	d.doc.findings = nil
-	for _, id := range sortedKeys(d.Gate.Checks) {
-		if !slices.Contains(known, id) {
-			key := d.doc.keys["gate.checks."+id]
-			msg, hint := choice("check", id, known)
-			d.doc.find(key.Line, key.Column, msg, hint)
+	for _, l := range []struct {
+		what, path string
+		ids, known []string
+	}{{"check", "gate.checks", sortedKeys(d.Gate.Checks), known}, {"rule for images", "gate.image.allow", sortedKeys(d.Gate.Image.Allow), imageRules},
+		{"rule for images", "gate.image.levels", sortedKeys(d.Gate.Image.Levels), imageRules}} {
+		for _, id := range l.ids {
+			if !slices.Contains(l.known, id) {
+				key := d.doc.keys[l.path+"."+id]
+				msg, hint := choice(l.what, id, l.known)
+				d.doc.find(key.Line, key.Column, msg, hint)
+			}
 		}
 	}
 	return d.doc.result()

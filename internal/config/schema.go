@@ -40,6 +40,9 @@ func extend(s *jsonschema.Schema, t reflect.Type) {
 			extend(item, ft)
 		case reflect.Map:
 			item.AdditionalProperties = &jsonschema.Schema{Type: "string", Enum: []any{"block", "warn", "info", "off"}}
+			if ft.Elem().Kind() == reflect.Slice {
+				item.AdditionalProperties = &jsonschema.Schema{Type: "array", Items: &jsonschema.Schema{Type: "string", MinLength: new(uint64(1))}}
+			}
 			item.PropertyNames = &jsonschema.Schema{Pattern: rules["check"].pattern.String()}
 		case reflect.String:
 			if r, ok := rules[f.rule]; ok {

@@ -220,7 +220,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
-	bed.Public = b.policy(w.Definition)
+	bed.Public, bed.Version, bed.ImagePolicy = b.policy(w.Definition), b.Version, w.Definition.ImagePolicy()
 	if bed.Contents, err = w.imageContents(ctx, b); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@
 // image, absolute ones from its root; [Image.Lstat] and [Image.ReadLink] do not
 // follow. FileInfo.Sys is an *[Inode], with owner, device number and all times.
 //
-// An image may be one that a guest left without unmounting: what its journal
+// An ext image may be one that a guest left without unmounting: what its journal
 // holds and the file system does not yet is read from the journal
 // ([Image.Replayed]). The file itself is never written.
 //
@@ -23,10 +23,19 @@
 // and the message says what was found; a name that is not there is
 // errs.NotFound, and fs.ErrNotExist for errors.Is.
 //
+// [OpenContents] takes what else an image can be: every partition of a GPT or MBR,
+// ext2, ext3, ext4, squashfs, FAT, tar archives, folders, compressed or not, and
+// shows all their files in one pass:
+//
+//	c, err := imagefs.OpenContents(ctx, "core-image.wic.gz")
+//	defer c.Close()
+//	err = c.Parts[1].Walk(ctx, func(f *imagefs.File) error { ... })
+//
 // [Table] is the partition table, read by [ReadTable] and written by
 // [Table.Write].
 //
-// Not read: ext2 and ext3 block maps, inline data, encryption, meta_bg, extended
-// attributes; each is refused by name. The formats: UEFI 2.10 chapter 5; the
-// kernel's Documentation/filesystems/ext4 (ondisk).
+// Not read: inline data, encryption, meta_bg; each is refused by name. Of extended
+// attributes security.capability alone. The formats: UEFI 2.10 chapter 5; the
+// kernel's Documentation/filesystems/ext4 (ondisk) and ext2.rst; Microsoft's FAT32
+// specification 1.03; archive/tar.
 package imagefs

@@ -20,6 +20,8 @@ type Inode struct {
 	ATime, CTime, MTime   time.Time
 	Born                  time.Time // zero when the inode has no room for it
 	flags                 uint32
+	inner                 []byte   // what an inode holds of extended attributes itself
+	acl                   uint64   // block with more of them; 0 for none
 	block                 [60]byte // extent tree, or target of a short link
 	extents               []extent
 	extentsRead, oversize bool
@@ -38,9 +40,11 @@ func parseInode(n uint32, raw []byte) *Inode {
 	}
 	in.Size = int64(size)
 	copy(in.block[:], raw[0x28:])
+	in.acl = uint64(u32(0x68)) | uint64(u16(0x76))<<32
 	extra := 0 // bytes in use beyond the first 128
 	if len(raw) > 128 {
 		extra = min(int(u16(0x80)), len(raw)-128)
+		in.inner = raw[128+extra:]
 	}
 	when := func(off, more int) time.Time {
 		sec, nsec := int64(int32(u32(off))), int64(0)
@@ -112,11 +116,11 @@ func (v *volume) load(in *Inode) error {
 		return damaged("inode %d claims to be larger than a file can be", in.Number)
 	}
 	if in.flags&flagExtents == 0 {
-		if in.Size == 0 {
-			in.extentsRead = true
-			return nil
+		if err := v.blockMap(in); err != nil {
+			return err
 		}
-		return damaged("inode %d has no extents (flags %#x)", in.Number, in.flags)
+		in.extentsRead = true
+		return nil
 	}
 	nodes := 0
 	if err := v.node(in, in.block[:], -1, &nodes); err != nil {
@@ -207,6 +211,9 @@ func (v *volume) readRun(in *Inode, p []byte, off uint64) (int, error) {
 		return n, nil
 	}
 	x := in.extents[i]
+	if whole := min(uint64(len(p))/bs, x.first+x.count-block); off%bs == 0 && whole > 0 {
+		return int(whole * bs), v.readBlocks(p[:whole*bs], x.start+block-x.first)
+	}
 	const most = 256 // blocks at a time
 	blocks := min((off%bs+uint64(len(p))+bs-1)/bs, x.first+x.count-block, most)
 	buf := make([]byte, blocks*bs)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"sync"
 
 	"slipway/internal/errs"
 )
@@ -23,10 +24,42 @@ type volume struct {
 	firstData uint64 // block of the superblock
 	uuid      GUID
 	label     string
+	kind      string // ext2, ext3, ext4
 	checksums bool
 	seed      uint32
 	journal   uint32              // inode of the journal, when it has to be replayed
 	replay    map[uint64]replayed // block -> its newer self in the journal
+	tables    blockCache
+}
+
+// blockCache keeps blocks of inode tables and group descriptors, of which each
+// holds many inodes that are asked for one after the other.
+type blockCache struct {
+	mu     sync.Mutex
+	blocks map[uint64][]byte
+}
+
+const cachedBlocks = 512
+
+// tableBlock gives block n; nobody may write into it.
+func (v *volume) tableBlock(n uint64) ([]byte, error) {
+	v.tables.mu.Lock()
+	b := v.tables.blocks[n]
+	v.tables.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	b = make([]byte, v.blockSize)
+	if err := v.readBlocks(b, n); err != nil {
+		return nil, err
+	}
+	v.tables.mu.Lock()
+	if v.tables.blocks == nil || len(v.tables.blocks) >= cachedBlocks {
+		v.tables.blocks = map[uint64][]byte{}
+	}
+	v.tables.blocks[n] = b
+	v.tables.mu.Unlock()
+	return b, nil
 }
 
 // Features that change how a file system must be read.
@@ -43,6 +76,7 @@ const (
 	readable         = incompatFiletype | incompatRecover | incompatExtents | incompat64bit | incompatMMP | incompatFlexBG |
 		incompatEAInode | incompatCsumSeed | incompatLargeDir
 	roCompatMetadataCsum = 0x400
+	compatHasJournal     = 0x4
 )
 
 var incompatNames = map[uint32]string{0x1: "compression", 0x8: "a journal device", 0x10: "meta_bg", 0x1000: "dirdata", 0x8000: "inline_data", 0x10000: "encrypt", 0x20000: "casefold"}
@@ -102,8 +136,13 @@ func readSuperblock(r io.ReaderAt, size int64) (*volume, error) {
 		}
 		return nil, damaged("feature %s is not supported here", name)
 	}
-	if incompat&incompatExtents == 0 {
-		return nil, damaged("without extents (ext2 or ext3): not supported here")
+	switch {
+	case incompat&incompatExtents != 0:
+		v.kind = "ext4"
+	case u32(0x5c)&compatHasJournal != 0:
+		v.kind = "ext3"
+	default:
+		v.kind = "ext2"
 	}
 	if v.inodeSize < 128 || v.inodeSize > v.blockSize || v.inodeSize&(v.inodeSize-1) != 0 || v.descSize < 32 || v.descSize > v.blockSize ||
 		(incompat&incompat64bit != 0 && v.descSize < 64) ||
@@ -147,8 +186,8 @@ func (v *volume) readBlocks(b []byte, n uint64) error {
 
 // readAt reads bytes that lie inside one block.
 func (v *volume) readAt(b []byte, off int64) error {
-	block := make([]byte, v.blockSize)
-	if err := v.readBlocks(block, uint64(off/v.blockSize)); err != nil {
+	block, err := v.tableBlock(uint64(off / v.blockSize))
+	if err != nil {
 		return err
 	}
 	if copy(b, block[off%v.blockSize:]) != len(b) {

@@ -143,7 +143,8 @@ func readHeader(r io.ReaderAt, size, start int64, name, what string, region, tag
 }
 
 // index checks every entry of the index and cuts its data out. The checks are
-// those of rpm: known types, alignment, no data outside, none shared.
+// those of rpm: known types, alignment, no data outside, none shared. A region of
+// 0 is a header without one: a key in rpm's database.
 func (h *header) index(name string, n int, region uint32) error {
 	index := h.raw[headerIntro : headerIntro+n*entrySize]
 	data := h.raw[headerIntro+n*entrySize:]
@@ -172,7 +173,7 @@ func (h *header) index(name string, n int, region uint32) error {
 			return bad(fmt.Sprintf("data at %d is not aligned to %d", off, a))
 		}
 		e.data = data[off:][:length:length]
-		if i == 0 {
+		if i == 0 && region != 0 {
 			if e.tag != region || e.typ != typeBin || length != entrySize || int(off)+entrySize != len(data) {
 				return bad(fmt.Sprintf("no region (tag %d) over the whole header; rpm before 4.0 made this file, or it is damaged", region))
 			}
@@ -187,7 +188,7 @@ func (h *header) index(name string, n int, region uint32) error {
 			if e.tag < 100 {
 				return bad("reserved tag")
 			}
-			if end = int(off) + length; end > len(data)-entrySize {
+			if end = int(off) + length; region != 0 && end > len(data)-entrySize {
 				return bad("data overlaps the region's trailer")
 			}
 		}
