@@ -24,13 +24,15 @@ var levels = map[string]level{
 	"examples/boards": core, // tests only
 	"layers":          core, // an embedded Yocto layer, no code
 
-	"internal/config":    format,
-	"internal/imagefs":   format,
-	"internal/imagefs/*": format,
-	"internal/rpmdb":     format,
-	"internal/rpm":       format,
-	"internal/rpmmd":     format,
-	"internal/timestamp": format,
+	"internal/config":       format,
+	"internal/imagefs":      format,
+	"internal/imagefs/*":    format,
+	"internal/rpmdb":        format,
+	"internal/rpm":          format,
+	"internal/rpmmd":        format,
+	"internal/timestamp":    format,
+	"internal/buildhistory": format,
+	"internal/elfabi":       format,
 
 	"internal/bitbake":    adapter,
 	"internal/diffoscope": adapter,
@@ -46,6 +48,7 @@ var levels = map[string]level{
 	"internal/feedindex":  adapter,
 	"internal/flow":       adapter,
 	"internal/layers":     adapter,
+	"internal/libabigail": adapter,
 	"internal/qemu":       adapter,
 	"internal/rpmbuild":   adapter,
 	"internal/keyring":    adapter,
@@ -67,6 +70,7 @@ var levels = map[string]level{
 	"cmd/slipway":        delivery,
 	"cmd/slipway-device": delivery,
 	"internal/cli":       delivery,
+	"internal/report":    delivery,
 	"internal/ui":        delivery,
 	"internal/web":       delivery,
 
@@ -123,6 +127,7 @@ var peers = []struct{ from, to, why string }{
 	{"cmd/slipway", "internal/cli", "main is a thin adapter to cli"},
 	{"internal/cli", "internal/ui", "cli wires everything"},
 	{"internal/cli", "internal/web", "as above"},
+	{"internal/cli", "internal/report", "as above"},
 }
 
 // livesInTests are packages whose tests may use every level, with the reason.
@@ -198,4 +203,5 @@ var starts = map[string][]string{
 	"internal/signer":     {"*"}, // slipway itself, as a child: the caller names it
 	"internal/doctest":    {"bash", "go"},
 	"internal/diffoscope": {"diffoscope"},
+	"internal/libabigail": {"*"}, // abidw, abidiff
 }
