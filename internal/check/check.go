@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,6 +114,32 @@ type SelfUpgrade struct {
 	Packages []distro.PackageRecord // that the candidate offers to the board
 }
 
+// Package is the file of a package, to be closed. Its bytes are those of the artifact
+// store or of the publication.
+type Package interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64 // in bytes
+}
+
+// Artifact is a file that a build left.
+type Artifact struct {
+	distro.Artifact
+	Key  string // its name without the version of the build
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Growth is a limit: more than both is too much. Zero is no limit.
+type Growth struct {
+	Percent int
+	Bytes   int64
+}
+
+// Exceeded reports whether a thing of old bytes may not have now bytes.
+func (g Growth) Exceeded(old, now int64) bool {
+	return g.Percent > 0 && old > 0 && now-old > g.Bytes && (now-old)*100 > old*int64(g.Percent)
+}
+
 // Told are answers that a check only passes on.
 type Told struct {
 	Asked    int
@@ -141,6 +168,24 @@ type Bed struct {
 	Told        map[string]Told // by check: answers that were gathered before (package told)
 	// Read gives the header of one of Packages, or of an origin's; nil when nobody can.
 	Read func(ctx context.Context, r distro.PackageRecord) (*rpm.Package, error)
+	// Open opens the file of one of Packages, of an origin's, of First or of History; nil
+	// when nobody can.
+	Open func(ctx context.Context, r distro.PackageRecord) (Package, error)
+	// First are the packages of the first release of the series, when that is not Base.
+	First []distro.PackageRecord
+	// History are all packages that were ever published in the series and still stand,
+	// each version of each.
+	History []distro.PackageRecord
+	// Kept gives what an earlier run of the running check, or the build that brought the
+	// package, kept under a name; false when nobody has it. nil: nothing is kept.
+	Kept func(ctx context.Context, r distro.PackageRecord, name string) ([]byte, bool, error)
+	// Artifacts are what the build left beside packages, BaseArtifacts what the build of the
+	// release that it follows left, with the evidence of its checks.
+	Artifacts, BaseArtifacts []Artifact
+	// BaseContents are the images of that release.
+	BaseContents []ImageContent
+	// Growth is how much larger a thing may become.
+	Growth Growth
 	// Recipes: a builder gives the number to all packages of a recipe, and brings those
 	// alone that the targets needed: what it does not bring is not gone.
 	Recipes bool

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"slipway/internal/check"
+	"slipway/internal/check/abi"
 	"slipway/internal/check/boots"
+	"slipway/internal/check/inspect"
 	"slipway/internal/check/installs"
 	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
@@ -48,7 +50,7 @@ func checks(builder string) []check.Check {
 }
 
 func allChecks() []check.Check {
-	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
+	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), inspect.New(), abi.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
 }
 
 func checkIDs() []string {

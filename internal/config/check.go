@@ -21,6 +21,7 @@ func (d *Definition) check() {
 	d.checkFeeds()
 	d.checkPublish()
 	d.checkGate()
+	d.checkOwners()
 	d.checkSecurity()
 }
 
@@ -256,6 +257,19 @@ func (d *Definition) checkGate() {
 	}
 	for _, rule := range sortedKeys(d.Gate.Image.Allow) {
 		d.doc.unique("gate.image.allow."+rule, "object", d.Gate.Image.Allow[rule])
+	}
+}
+
+func (d *Definition) checkOwners() {
+	for i, o := range d.Owners {
+		p := fmt.Sprintf("owners[%d]", i)
+		if o.Path != "" && !o.sound() {
+			d.doc.at(p+".path", fmt.Sprintf("%q is no pattern of a path", short(o.Path)), "a layer and a path in it, without a slash at either end: halyard/specs/lib*")
+		}
+		if d.doc.given(p+".people") && len(o.People) == 0 {
+			d.doc.at(p+".people", "owners[].people is empty", "name somebody, or take the entry out")
+		}
+		d.doc.unique(p+".people", "person", o.People)
 	}
 }
 

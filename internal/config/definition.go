@@ -23,6 +23,7 @@ type Definition struct {
 	Feeds        Feeds       `json:"feeds" jsonschema:"required"`
 	Publish      Publish     `json:"publish"`
 	Gate         Gate        `json:"gate"`
+	Owners       []Owner     `json:"owners" jsonschema_description:"Who answers for which recipes or specs; the last entry that matches wins."`
 	Security     Security    `json:"security"`
 
 	doc *document
@@ -110,6 +111,26 @@ type Gate struct {
 	UpgradeFrom UpgradeFrom            `json:"upgrade_from"`
 	Checks      map[string]CheckPolicy `json:"checks" jsonschema_description:"Check id to level: block, warn, info or off."`
 	Image       ImageGate              `json:"image"`
+	Growth      Growth                 `json:"growth"`
+	Review      Review                 `json:"review"`
+}
+
+// Review says which changes ask for a person.
+type Review struct {
+	Score    int  `json:"score" jsonschema:"minimum=1,maximum=100000,default=30" jsonschema_description:"From how many points of risk on a component asks for a sign-off."`
+	Required bool `json:"required" jsonschema:"default=false" jsonschema_description:"Whether an approval waits for the sign-offs."`
+}
+
+// Growth is how much larger a package or an image may become; more than both is told.
+type Growth struct {
+	Percent int `json:"percent" jsonschema:"minimum=0,maximum=1000000,default=20" jsonschema_description:"Of the size in the last release; 0 is no limit."`
+	KiB     int `json:"kib" jsonschema:"minimum=0,maximum=1073741824,default=1024" jsonschema_description:"Growth in KiB that is never told."`
+}
+
+// Owner answers for what lies below a path.
+type Owner struct {
+	Path   string   `json:"path" jsonschema:"required" jsonschema_description:"Layer and path in it, with * for any text and ** for any folders: meta-halyard/recipes-core/**, halyard/specs/lib*."`
+	People []string `json:"people" jsonschema:"required,minItems=1" rule:"title" jsonschema_description:"Names, as they sign off and approve."`
 }
 
 // ImageGate is the policy of the check security, whose rules docs/image-check.md

@@ -54,6 +54,9 @@ func (w *Workspace) Approve(ctx context.Context, name, by, because string) (Rele
 	case st != distro.Ready:
 		return Release{}, distro.CanMove("candidate", b.ID.Candidate(), st, distro.Approved)
 	}
+	if err := w.reviewed(ctx, b); err != nil {
+		return Release{}, err
+	}
 	b, err = w.update(ctx, b.ID, "approved", func(x *Build) error {
 		if err := distro.CanMove("candidate", b.ID.Candidate(), x.Candidate.Status, distro.Approved); err != nil {
 			return err

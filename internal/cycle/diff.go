@@ -49,15 +49,24 @@ type side struct {
 // Diff compares two releases, builds or candidates, whole indexes: what a device
 // would have from each.
 func (w *Workspace) Diff(ctx context.Context, a, b string) (Diff, error) {
-	d := Diff{A: a, B: b, Packages: []PackageChange{}}
 	from, err := w.side(ctx, a)
 	if err != nil {
-		return d, err
+		return Diff{}, err
 	}
 	to, err := w.side(ctx, b)
 	if err != nil {
-		return d, err
+		return Diff{}, err
 	}
+	d, _, err := w.difference(ctx, from, to)
+	d.A, d.B = a, b
+	return d, err
+}
+
+// difference compares two sides; sources are those of the changed packages, by name and
+// architecture.
+func (w *Workspace) difference(ctx context.Context, from, to side) (d Diff, sources map[string]string, err error) {
+	d = Diff{A: from.name, B: to.name, Packages: []PackageChange{}}
+	sources = map[string]string{}
 	type key struct{ name, arch string }
 	old := map[key]distro.PackageRecord{}
 	for _, r := range from.records {
@@ -71,22 +80,24 @@ func (w *Workspace) Diff(ctx context.Context, a, b string) (Diff, error) {
 			d.Same++
 			continue
 		}
+		sources[r.Name+"."+r.Arch] = r.SourceName
 		var oldPkg *rpm.Package
 		if had {
 			if oldPkg, err = from.read(ctx, was); err != nil {
-				return d, err
+				return d, nil, err
 			}
 		}
 		newPkg, err := to.read(ctx, r)
 		if err != nil {
-			return d, err
+			return d, nil, err
 		}
 		d.Packages = append(d.Packages, compare(oldPkg, newPkg))
 	}
 	for _, r := range old {
+		sources[r.Name+"."+r.Arch] = r.SourceName
 		pkg, err := from.read(ctx, r)
 		if err != nil {
-			return d, err
+			return d, nil, err
 		}
 		d.Packages = append(d.Packages, compare(pkg, nil))
 	}
@@ -97,7 +108,7 @@ func (w *Workspace) Diff(ctx context.Context, a, b string) (Diff, error) {
 		}
 		return x.Arch < y.Arch
 	})
-	return d, nil
+	return d, sources, nil
 }
 
 // side finds what a name means: "1.2" is a release, "1.2-b1" and "1.2-c1" a build.

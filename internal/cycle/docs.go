@@ -55,6 +55,7 @@ type Candidate struct {
 	Tested    time.Time            `json:"tested,omitzero"`
 	Verdict   *distro.Verdict      `json:"verdict,omitempty"`
 	Waivers   []distro.Waiver      `json:"waivers,omitempty"`
+	SignOffs  []distro.SignOff     `json:"sign_offs,omitempty"` // by component
 	Approval  *distro.Approval     `json:"approval,omitempty"`
 	Rejection *distro.Approval     `json:"rejection,omitempty"`
 }

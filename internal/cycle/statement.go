@@ -36,6 +36,13 @@ func statement(r Release, b Build, policy distro.PublicPolicy) distro.Statement 
 	for _, w := range b.Candidate.Waivers {
 		s.Waivers = append(s.Waivers, d.waiver(w))
 	}
+	for _, x := range b.Candidate.SignOffs {
+		if d.names(x.Component) {
+			continue // of a component that nobody outside knows
+		}
+		x.Because = d.text(x.Because)
+		s.SignOffs = append(s.SignOffs, x)
+	}
 	if v := b.Candidate.Verdict; v != nil {
 		s.Verdict = *v
 		s.Verdict.Reasons = slices.Clone(v.Reasons)

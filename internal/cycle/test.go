@@ -225,6 +225,15 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return nil, err
 	}
 	bed.Read = to.read
+	bed.Open = func(ctx context.Context, r distro.PackageRecord) (check.Package, error) { return to.open(ctx, r) }
+	bed.History = published
+	if first, ok := origin[s.First]; ok && s.First != s.Head {
+		bed.First = first.Packages
+	}
+	bed.Kept = w.keptBy(releases, b)
+	if err := w.before(ctx, bed, b); err != nil {
+		return nil, err
+	}
 	boards, err := w.boardsOf(b.ID)
 	if err != nil {
 		return nil, err

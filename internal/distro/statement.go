@@ -18,8 +18,9 @@ type Statement struct {
 	Verdict      Verdict         `json:"verdict"`
 	Checks       []CheckResult   `json:"checks"`
 	Waivers      []Waiver        `json:"waivers,omitempty"`
-	Packages     []PackageRecord `json:"packages"`  // as published, signed
-	Artifacts    []Artifact      `json:"artifacts"` // every other artifact of the build; without a name when its class is not public
+	SignOffs     []SignOff       `json:"sign_offs,omitempty"` // who looked at what, by component
+	Packages     []PackageRecord `json:"packages"`            // as published, signed
+	Artifacts    []Artifact      `json:"artifacts"`           // every other artifact of the build; without a name when its class is not public
 	// Withheld counts the packages, artifacts and sources that are not stated, as policy
 	// excludes them. RevisionID is that of the whole revision.
 	Withheld int `json:"withheld,omitempty"`

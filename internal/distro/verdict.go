@@ -59,6 +59,14 @@ type Waiver struct {
 	Expires time.Time `json:"expires"`
 }
 
+// SignOff is a named person's word that they have looked at a component of a candidate.
+type SignOff struct {
+	Component string    `json:"component"` // recipe or spec
+	By        string    `json:"by"`
+	Because   string    `json:"because,omitempty"`
+	At        time.Time `json:"at"`
+}
+
 // Reason is one line of a verdict.
 type Reason struct {
 	Finding Finding `json:"finding"`

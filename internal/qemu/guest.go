@@ -32,7 +32,6 @@ type Options struct {
 	Image string // raw disk, the guest's first; "" is none
 	// InPlace lets the guest write to Image itself; else it gets a copy.
 	InPlace bool
-	Disk    string   // where the copy is and stays when the guest is gone; default: in Dir, and it goes
 	Drives  []string // further raw disks, read-only
 	// Kernel is asked at each power-on what to boot, with the path of the guest's
 	// disk; default [ImageKernel].
@@ -162,9 +161,7 @@ func (g *Guest) layOut() (err error) {
 		g.disk, err = filepath.Abs(g.opt.Image)
 		return err
 	}
-	if g.disk, err = filepath.Abs(orText(g.opt.Disk, filepath.Join(g.dir, "disk.img"))); err != nil {
-		return err
-	}
+	g.disk = filepath.Join(g.dir, "disk.img")
 	return copyDisk(g.opt.Image, g.disk)
 }
 
@@ -372,8 +369,7 @@ func (g *Guest) logHint() errs.Hint { return errs.Hint("the serial console: " + 
 // Log is the path of the serial console's log. It stays when the guest is gone.
 func (g *Guest) Log() string { return g.opt.Log }
 
-// Disk is the path of the guest's disk, there as long as the guest is, or longer
-// when [Options].Disk says so.
+// Disk is the path of the guest's disk, there as long as the guest is.
 func (g *Guest) Disk() string { return g.disk }
 
 // Port is this machine's loopback port that leads to the guest's port 22. It may

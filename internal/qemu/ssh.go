@@ -79,32 +79,13 @@ type Login struct {
 	User     string // default root
 	Key      *Key
 	Password string // when there is no key
-	// Stranger is a key that must not be let in: it is offered first, on the same
-	// connection, since a connection is dear when emulated. See [SSH.LetStrangerIn].
-	Stranger *Key
 }
 
 // SSH is a connection to a guest.
 type SSH struct {
-	client   *ssh.Client
-	hostKey  ssh.PublicKey
-	stranger *asked
+	client  *ssh.Client
+	hostKey ssh.PublicKey
 }
-
-// asked is a key that notes whether the server wants its signature, which it
-// does when it would let the key in.
-type asked struct {
-	ssh.Signer
-	wanted bool
-}
-
-func (a *asked) Sign(r io.Reader, data []byte) (*ssh.Signature, error) {
-	a.wanted = true
-	return a.Signer.Sign(r, data)
-}
-
-// LetStrangerIn tells whether it was Login.Stranger that was let in.
-func (s *SSH) LetStrangerIn() bool { return s.stranger != nil && s.stranger.wanted }
 
 // hostKeyKinds are asked for in this order.
 var hostKeyKinds = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoRSASHA256}
@@ -121,16 +102,8 @@ var errNoAnswer = errors.New("no answer")
 func (g *Guest) SSH(ctx context.Context, l Login) (*SSH, error) {
 	s := &SSH{}
 	var auth []ssh.AuthMethod
-	var keys []ssh.Signer
-	if l.Stranger != nil {
-		s.stranger = &asked{Signer: l.Stranger.signer}
-		keys = append(keys, s.stranger)
-	}
 	if l.Key != nil {
-		keys = append(keys, l.Key.signer)
-	}
-	if len(keys) > 0 {
-		auth = append(auth, ssh.PublicKeys(keys...))
+		auth = append(auth, ssh.PublicKeys(l.Key.signer))
 	}
 	if l.Password != "" {
 		auth = append(auth, ssh.Password(l.Password))

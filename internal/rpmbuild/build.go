@@ -50,7 +50,7 @@ func (b *Builder) Build(ctx context.Context, dir string, events func(distro.Buil
 	if err != nil {
 		return err
 	}
-	for _, d := range []string{"work", "rpms", "logs"} {
+	for _, d := range []string{"work", "rpms", "abi", "logs"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return errs.Wrap(err, "folder of the build")
 		}

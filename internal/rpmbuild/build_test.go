@@ -1,6 +1,9 @@
 package rpmbuild
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -11,6 +14,17 @@ func TestBuildIsDeterministic(t *testing.T) {
 		t.Errorf("packages %s", got)
 	}
 	log := b.log("libtie.x86_64")
+	types := func() string {
+		data, err := os.ReadFile(filepath.Join(b.dir, "abi/libtie.x86_64/+usr+lib64+libtie.so.1.abi.xml"))
+		if err != nil {
+			t.Errorf("types of the library (Debian: abigail-tools): %v", err)
+		}
+		return string(data)
+	}
+	described := types()
+	if !strings.Contains(described, "<function-decl name=") || strings.Contains(described, b.dir) {
+		t.Errorf("types of the library:\n%s", described)
+	}
 	for _, change := range []Options{{Jobs: 1}, {Jobs: 7, Sandbox: "none"}} {
 		b.numbers = &numbers{}
 		change.Numbers = b.numbers
@@ -21,6 +35,9 @@ func TestBuildIsDeterministic(t *testing.T) {
 			if again[i] != r {
 				t.Errorf("with %+v\n%+v is not\n%+v", change, again[i], r)
 			}
+		}
+		if types() != described {
+			t.Errorf("with %+v the types are others", change)
 		}
 		if change.Sandbox == "" && b.log("libtie.x86_64") != log {
 			t.Errorf("the log is another one:\n%s\n%s", b.log("libtie.x86_64"), log)

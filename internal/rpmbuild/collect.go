@@ -18,6 +18,8 @@ import (
 //   - packages: "<scope>/<file>.rpm" with its record; a kept one has the base's
 //     record, Kept set and no path
 //   - task-log: "<task>.log"; console-log: "console.log"
+//   - buildhistory: "abi/<task>/+usr+lib+libknot.so.1.0.abi.xml", the types of a library
+//     with debug information, as abidw writes them before it is stripped; of tasks that ran
 //   - pr-database: "numbers.json", a sorted list of distro.NumberRow: the rows of
 //     all tasks, and the rows of the base that no task of this build has
 //   - feed-configuration: the files of Seed.FeedConfig
@@ -71,6 +73,13 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 				o.Path = filepath.Join(dir, "rpms", t.Name, rec.File)
 			}
 			packages = append(packages, o)
+		}
+		described, err := filepath.Glob(filepath.Join(dir, "abi", t.Name, "*.abi.xml"))
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range described { // sorted
+			logs = append(logs, distro.Output{Class: distro.Buildhistory, Name: "abi/" + t.Name + "/" + filepath.Base(path), Path: path})
 		}
 		logs = append(logs, distro.Output{Class: distro.TaskLog, Name: t.Name + ".log", Path: filepath.Join(dir, "logs", t.Name+".log")})
 	}

@@ -36,7 +36,9 @@ var leadNumber = map[string]int{"x86_64": 1, "i686": 1, "aarch64": 19, "armv7hl"
 
 // pinned are the macros that decide bytes, whatever the host's are. The mtimes
 // of all that a build installs are set, not only clamped, so that a changelog
-// dated after today does no harm either.
+// dated after today does no harm either. Before they are stripped, the types of the
+// libraries' interfaces are written to abi/, where abidw is installed: the check abi
+// compares them. The shell says nothing of it: the parts of a pipe would in any order.
 const pinned = `%_buildhost slipway
 %use_source_date_epoch_as_buildtime 1
 %clamp_mtime_to_source_date_epoch 1
@@ -54,11 +56,22 @@ const pinned = `%_buildhost slipway
 %_lib lib64
 %_unpackaged_files_terminate_build 1
 %_missing_doc_files_terminate_build 1
-%__os_install_post %{?__brp_compress} \
+%__os_install_post %{slipway_describe} \
+    %{?__brp_compress} \
     %{?__brp_strip} \
     %{?__brp_strip_static_archive} \
     %{?__brp_strip_comment_note} \
     find "$RPM_BUILD_ROOT" -exec touch -h -d @"$SOURCE_DATE_EPOCH" {} + \
+%{nil}
+%slipway_describe \
+    if command -v abidw >/dev/null; then ( set +x; \
+      find "$RPM_BUILD_ROOT" -type f -name "*.so*" | while read -r lib; do \
+        if readelf -S -W "$lib" 2>/dev/null | grep -q "[.]debug_info"; then \
+          mkdir -p %{_topdir}/abi; \
+          abidw --no-corpus-path --no-comp-dir-path --out-file "%{_topdir}/abi/$(echo "${lib#"$RPM_BUILD_ROOT"}" | tr / +).abi.xml" "$lib" || echo "its types are not known: $lib"; \
+        fi; \
+      done ); \
+    fi \
 %{nil}
 `
 

@@ -22,6 +22,7 @@ import (
 //	feed-config/       the generated feed configuration
 //	work/<task>/       where a task builds; removed when it is done
 //	rpms/<task>/       the packages of a finished task
+//	abi/<task>/        the types of its libraries, as abidw's XML; none without debug information
 //	numbers/<task>     the number that the task was given (see [given])
 //	done/<task>.json   the marker of a finished task (see [marker])
 //	logs/<task>.log, console.log
@@ -89,7 +90,7 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 	if err := readJSON(filepath.Join(dir, "plan.json"), &old); err == nil && old.Schema == planSchema && old.Key == key {
 		return nil
 	}
-	for _, d := range []string{"plan.json", "inputs", "feed-config", "work", "rpms", "numbers", "done", "logs", "console.log"} {
+	for _, d := range []string{"plan.json", "inputs", "feed-config", "work", "rpms", "abi", "numbers", "done", "logs", "console.log"} {
 		if err := removeAll(filepath.Join(dir, d)); err != nil {
 			return errs.Wrap(err, "folder of the build")
 		}

@@ -201,7 +201,7 @@ func (r *run) keeps(m *marker, base distro.NumberRow) ([]distro.PackageRecord, b
 // build runs rpmbuild with a number and moves the packages to rpms/<task>/.
 func (r *run) build(ctx context.Context, t *task, number int, needs map[string]*marker, log *taskLog) (*marker, error) {
 	work, out := r.path("work", t.Name), r.path("rpms", t.Name)
-	for _, d := range []string{work, out, r.path("done", t.Name+".json")} {
+	for _, d := range []string{work, out, r.path("abi", t.Name), r.path("done", t.Name+".json")} {
 		if err := removeAll(d); err != nil {
 			return nil, errs.Wrap(err, "clean up")
 		}
@@ -236,6 +236,10 @@ func (r *run) build(ctx context.Context, t *task, number int, needs map[string]*
 	log.Note("%s %s", strings.Join(p.env[:1], " "), strings.Join(argv, " "))
 	if err := r.sb.run(ctx, p); err != nil {
 		return nil, failure{errs.Wrap(err, "rpmbuild")}
+	}
+	// The types of the libraries, where there are any, are there before the packages are.
+	if err := os.Rename(filepath.Join(work, "abi"), r.path("abi", t.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errs.Wrap(err, "types of the task's libraries")
 	}
 	return r.take(t, number, filepath.Join(work, "RPMS"), out)
 }
