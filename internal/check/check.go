@@ -75,7 +75,8 @@ type Feed struct {
 
 // Origin is a release that devices come from.
 type Origin struct {
-	Name     string // "first", "last"
+	Name     string // "first", "last", "random-1.7"
+	Random   bool   // chosen by Bed.Seed
 	Version  distro.Version
 	Feed     Feed
 	Packages []distro.PackageRecord // of the release, sources included or not
@@ -158,6 +159,7 @@ type Bed struct {
 	Packages  []distro.PackageRecord
 	Brought   []distro.PackageRecord
 	Origins   []Origin
+	Seed      uint64      // that chose the random ones of Origins; 0: there are none
 	Images    []BootImage // of the candidate; none when it has no boards
 	Contents  []ImageContent
 	Version   distro.Version      // of the candidate's release

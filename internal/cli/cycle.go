@@ -60,22 +60,28 @@ func orNone(v distro.Version) string {
 }
 
 func (a *app) testCmd() *cobra.Command {
-	var again bool
+	var opt cycle.TestOptions
 	cmd := &cobra.Command{Use: "test [BUILD]", Short: "run every check on a candidate and judge it", Args: maximum(1),
-		Example: "  slipway test\n  slipway test 1.2-c1",
+		Example: "  slipway test\n  slipway test 1.2-c1\n  slipway test 1.2-c1 --replay",
 		Long: `Test runs every check on a candidate. A question that had a good answer for an
 earlier candidate, and for which nothing that decides the answer has changed, is
-not asked again, and the check says so; with --again it is.`,
+not asked again, and the check says so; with --again it is.
+
+Releases that gate.upgrade_from takes at random are chosen by a seed, which is
+recorded: --replay takes the same ones again, --seed those of another test.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				b, err := w.Test(ctx, first(args), again)
+				b, err := w.Test(ctx, first(args), opt)
 				if err != nil {
 					return err
 				}
 				return a.verdict(w, b)
 			})
 		}}
-	cmd.Flags().BoolVar(&again, "again", false, "ask all, also what an earlier candidate has answered")
+	cmd.Flags().BoolVar(&opt.Again, "again", false, "ask all, also what an earlier candidate has answered")
+	cmd.Flags().Uint64Var(&opt.Seed, "seed", 0, "choose the random releases to upgrade from by this number")
+	cmd.Flags().BoolVar(&opt.Replay, "replay", false, "choose them as the last test of this candidate did")
+	cmd.MarkFlagsMutuallyExclusive("seed", "replay")
 	return cmd
 }
 
@@ -259,7 +265,7 @@ func (a *app) runCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if b, err = w.Test(ctx, string(b.ID), false); err != nil {
+				if b, err = w.Test(ctx, string(b.ID), cycle.TestOptions{}); err != nil {
 					return err
 				}
 				if !yes || b.Candidate.Status != distro.Ready {

@@ -130,7 +130,7 @@ func (a *app) demoRelease(ctx context.Context, w *cycle.Workspace, n int) error 
 			}
 		}
 		if b.Candidate.Status != distro.Approved {
-			if b, err = w.Test(ctx, string(b.ID), false); err != nil {
+			if b, err = w.Test(ctx, string(b.ID), cycle.TestOptions{}); err != nil {
 				return err
 			}
 		}

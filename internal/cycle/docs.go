@@ -53,6 +53,7 @@ type Candidate struct {
 	PublicKey []byte               `json:"public_key,omitempty"` // of the throw-away key
 	Checks    []distro.CheckResult `json:"checks,omitempty"`
 	Tested    time.Time            `json:"tested,omitzero"`
+	Seed      uint64               `json:"seed,omitempty"` // that chose the releases to upgrade from at random
 	Verdict   *distro.Verdict      `json:"verdict,omitempty"`
 	Waivers   []distro.Waiver      `json:"waivers,omitempty"`
 	SignOffs  []distro.SignOff     `json:"sign_offs,omitempty"` // by component

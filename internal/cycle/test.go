@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,9 +21,18 @@ import (
 	"slipway/internal/store"
 )
 
+// TestOptions say how a candidate is tested.
+type TestOptions struct {
+	Again bool // no good answer of an earlier candidate is taken
+	// Seed chooses the releases that gate.upgrade_from takes at random; 0 takes a new
+	// one. It is recorded with the candidate, and Replay takes the recorded one.
+	Seed   uint64
+	Replay bool
+}
+
 // Test runs every check on a candidate ("" means the newest build) and records
-// results and verdict. With again, no good answer of an earlier candidate is taken. A blocked candidate is no error here: see Build.Candidate.
-func (w *Workspace) Test(ctx context.Context, name string, again bool) (Build, error) {
+// results and verdict. A blocked candidate is no error here: see Build.Candidate.
+func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Build, error) {
 	lock, err := w.lock(ctx, "work")
 	if err != nil {
 		return Build{}, err
@@ -38,6 +48,15 @@ func (w *Workspace) Test(ctx context.Context, name string, again bool) (Build, e
 	case st == distro.Stale, st == distro.Rejected, st == distro.Approved:
 		return b, errs.E(errs.Conflict, fmt.Sprintf("candidate %s is %s: there is nothing left to test", b.ID.Candidate(), st), errs.Hint("slipway build"))
 	}
+	switch {
+	case opt.Replay && b.Candidate.Seed == 0:
+		return b, errs.E(errs.NotFound, "candidate "+b.ID.Candidate()+" was never tested with a seed: there is nothing to replay",
+			errs.Hint("gate: {upgrade_from: {random: N}} in slipway.yaml; slipway test --seed N"))
+	case opt.Replay:
+		opt.Seed = b.Candidate.Seed
+	case opt.Seed == 0 && w.Definition.Gate.UpgradeFrom.Random > 0:
+		opt.Seed = 1 + rand.Uint64N(1_000_000_000)
+	}
 	tool, err := w.DNF(ctx)
 	if err != nil {
 		return b, err
@@ -49,14 +68,14 @@ func (w *Workspace) Test(ctx context.Context, name string, again bool) (Build, e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return b, errs.E(errs.Unavailable, "make "+dir, err)
 	}
-	bed, err := w.bed(ctx, b, tool, dir)
+	bed, err := w.bed(ctx, b, tool, dir, opt.Seed)
 	if err != nil {
 		return b, err
 	}
 	t := w.Talk.Step("test " + b.ID.Candidate())
 	bed.Progress = func(id string, done, total int, text string) { t.Progress(done, total, id+": "+text) }
 	used := func() []distro.Digest { return nil }
-	if again {
+	if opt.Again {
 		bed.Answered = func(distro.Digest) (string, bool) { return "", false }
 	} else if used, err = w.answered(ctx, bed); err != nil {
 		return b, err
@@ -87,7 +106,7 @@ func (w *Workspace) Test(ctx context.Context, name string, again bool) (Build, e
 				return err
 			}
 		}
-		x.Candidate.Checks, x.Candidate.Verdict, x.Candidate.Tested, x.Candidate.Status = results, &v, w.now(), v.Status
+		x.Candidate.Checks, x.Candidate.Verdict, x.Candidate.Tested, x.Candidate.Status, x.Candidate.Seed = results, &v, w.now(), v.Status, bed.Seed
 		return nil
 	})
 	if err == nil {
@@ -174,7 +193,7 @@ func levels(m map[string]config.CheckPolicy) map[string]distro.Level {
 
 // bed lays out what the checks need: the candidate's feed, the origins to
 // upgrade from, and who may sign what.
-func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string) (*check.Bed, error) {
+func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string, seed uint64) (*check.Bed, error) {
 	candidateKeys, err := w.candidateKeys(b, filepath.Join(dir, "keys"))
 	if err != nil {
 		return nil, err
@@ -261,18 +280,47 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		y, err := to.read(ctx, new)
 		return err == nil && rpm.SameButRelease(x, y)
 	}
-	origins := w.Definition.Gate.UpgradeFrom
-	for _, o := range []struct {
+	bed.Origins = chosen(all, w.Definition.Gate.UpgradeFrom, s.First, s.Head, seed)
+	if slices.ContainsFunc(bed.Origins, func(o check.Origin) bool { return o.Random }) {
+		bed.Seed = seed
+	}
+	return bed, nil
+}
+
+// chosen gives the releases to upgrade from, of all that are published, in their
+// order: first and last by their names, and by the seed so many others as the policy
+// takes at random. The same releases, policy and seed give the same ones.
+func chosen(all []check.Origin, policy config.UpgradeFrom, first, last distro.Version, seed uint64) []check.Origin {
+	var out, others []check.Origin
+	for _, o := range all {
+		switch {
+		case len(o.Packages) == 0: // a release may be gone whole, by law
+		case o.Version == first && policy.First, o.Version == last && policy.Last:
+		default:
+			others = append(others, o)
+		}
+	}
+	for _, named := range []struct {
 		name string
 		v    distro.Version
 		on   bool
-	}{{"first", s.First, origins.First}, {"last", s.Head, origins.Last}} {
-		if org, ok := origin[o.v]; ok && o.on && len(org.Packages) > 0 { // a release may be gone whole, by law
-			org.Name = o.name
-			bed.Origins = append(bed.Origins, org)
+	}{{"first", first, policy.First}, {"last", last, policy.Last}} {
+		i := slices.IndexFunc(all, func(o check.Origin) bool { return o.Version == named.v })
+		if named.on && i >= 0 && len(all[i].Packages) > 0 {
+			o := all[i]
+			o.Name = named.name
+			out = append(out, o)
 		}
 	}
-	return bed, nil
+	order := rand.New(rand.NewPCG(seed, 0)).Perm(len(others))
+	order = order[:min(policy.Random, len(order))]
+	slices.Sort(order)
+	for _, i := range order {
+		o := others[i]
+		o.Name, o.Random = "random-"+string(o.Version), true
+		out = append(out, o)
+	}
+	return out
 }
 
 func (w *Workspace) publicationURL() string { return "file://" + w.Settings.PublicationDir() }

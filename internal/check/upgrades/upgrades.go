@@ -66,6 +66,15 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			res.Note += fmt.Sprintf("not part of a device of %s: %s. ", j.origin.Version, strings.Join(j.left, "; "))
 		}
 	}
+	if bed.Seed != 0 {
+		var random []string
+		for _, o := range origins {
+			if o.Random {
+				random = append(random, string(o.Version))
+			}
+		}
+		res.Note += fmt.Sprintf("chosen at random: %s (seed %d; slipway test --replay takes them again). ", strings.Join(random, ", "), bed.Seed)
+	}
 	res.Note = strings.TrimSpace(res.Note)
 	return res, err
 }
