@@ -160,6 +160,7 @@ type Bed struct {
 	Brought   []distro.PackageRecord
 	Origins   []Origin
 	Seed      uint64      // that chose the random ones of Origins; 0: there are none
+	Earlier   []string    // series of the publication before this one, when upgrades from them are asked for
 	Images    []BootImage // of the candidate; none when it has no boards
 	Contents  []ImageContent
 	Version   distro.Version      // of the candidate's release

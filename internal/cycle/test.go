@@ -281,10 +281,32 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		return err == nil && rpm.SameButRelease(x, y)
 	}
 	bed.Origins = chosen(all, w.Definition.Gate.UpgradeFrom, s.First, s.Head, seed)
+	if w.Definition.Gate.UpgradeFrom.PreviousSeries {
+		if bed.Earlier, err = w.earlierSeries(); err != nil {
+			return nil, err
+		}
+	}
 	if slices.ContainsFunc(bed.Origins, func(o check.Origin) bool { return o.Random }) {
 		bed.Seed = seed
 	}
 	return bed, nil
+}
+
+// earlierSeries names the other series that the publication holds, sorted.
+func (w *Workspace) earlierSeries() ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(w.Settings.PublicationDir(), "*", "current.json"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, f := range found {
+		name := filepath.Base(filepath.Dir(f))
+		if own := w.Definition.Series.Name; name != own && distro.CompareEVR(0, name, "", 0, own, "") < 0 {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // chosen gives the releases to upgrade from, of all that are published, in their

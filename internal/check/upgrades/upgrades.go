@@ -43,6 +43,12 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 		}
 		origins = append(origins, o)
 	}
+	for _, series := range bed.Earlier {
+		// Nothing passes by accident: what is asked for and cannot be tried is said.
+		res.Findings = append(res.Findings, distro.Finding{ID: "previous-series:" + series, Object: "series " + series,
+			Text: fmt.Sprintf("the upgrade from series %s was not tried: only releases of the candidate's own series are", series),
+			Cure: "try it by hand and waive this, or take previous_series out of gate.upgrade_from"})
+	}
 	if len(origins) == 0 {
 		res.Note = "there is no release to upgrade from"
 		return res, nil

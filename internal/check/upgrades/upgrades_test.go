@@ -149,3 +149,16 @@ func TestRefusedFeeds(t *testing.T) {
 		t.Errorf("no origin: %+v", o.Result)
 	}
 }
+
+// What the policy asks for and nobody tried is a finding, not a pass.
+func TestEarlierSeriesIsSaid(t *testing.T) {
+	t.Parallel()
+	out, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 1, Earlier: []string{"0"}}, []check.Check{upgrades.New()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := out[0].Result.Findings
+	if len(f) != 1 || f[0].ID != "previous-series:0" || f[0].Level != distro.Block || !strings.Contains(f[0].Text, "was not tried") {
+		t.Errorf("%+v", out[0].Result)
+	}
+}
