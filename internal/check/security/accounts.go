@@ -291,7 +291,7 @@ func (x *examiner) contents(t *tree) {
 				if x.ids[x.id(t, "host-key", n)] || x.ids[x.id(t, "user-key", n)] {
 					continue
 				}
-				x.find("private-key", n, where, "", "/%s holds a %s", n, strings.ToLower(h.text))
+				x.find("private-key", n, where, "", "/%s holds a private key (%s)", n, h.text)
 			case "build-path":
 				x.find("build-path", n, where, "", "/%s names a folder of the build host: %s", n, printable(h.text))
 			case "nested-image":

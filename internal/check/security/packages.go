@@ -102,7 +102,11 @@ func (x *examiner) filesOf(t *tree, p *rpm.Package) {
 		}
 	}
 	if gone > 0 {
-		x.find("missing-file", p.Name, at{t: t, path: strings.TrimPrefix(first, "/")}, "", "%d files of %s are not there, %s is one", gone, p.NEVRA(), printable(first))
+		more := ""
+		if gone > 1 {
+			more = fmt.Sprintf(", and %d more", gone-1)
+		}
+		x.find("missing-file", p.Name, at{t: t, path: strings.TrimPrefix(first, "/")}, "", "a file of %s is not there: %s%s", p.NEVRA(), printable(first), more)
 	}
 }
 
