@@ -65,6 +65,7 @@ var levels = map[string]level{
 	"internal/device":  service,
 	"internal/feed":    service,
 	"internal/gate":    service,
+	"internal/source":  service,
 	"internal/tlog":    service,
 
 	"cmd/slipway":        delivery,
@@ -120,6 +121,7 @@ var peers = []struct{ from, to, why string }{
 	{"internal/cycle", "internal/tlog", "as above: the cycle has the log's signer"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
+	{"internal/cycle", "internal/source", "as above: publish brings out the cache"},
 	{"internal/cycle", "internal/check", "as above"},
 	{"internal/cycle", "internal/check/*", "as above"},
 	{"internal/check", "internal/check/*", "the list of all checks"},
@@ -171,7 +173,7 @@ var owners = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2":             {"internal/store/s3"},
 	"github.com/aws/smithy-go":                 {"internal/store/s3"},
 	"golang.org/x/mod":                         {"internal/tlog"},
-	"net/http":                                 {"internal/web", "internal/store/s3", "internal/device", "internal/check/selfupgrades", "internal/asyncrpc", "internal/feed"}, // selfupgrades: a candidate's feed, to one device; feed: verify of a publication on the web
+	"net/http":                                 {"internal/web", "internal/store/s3", "internal/device", "internal/check/selfupgrades", "internal/asyncrpc", "internal/feed", "internal/source"}, // selfupgrades: a candidate's feed, to one device; feed: verify of a publication on the web; source: does a mirror answer
 	"github.com/coder/websocket":               {"internal/asyncrpc"},
 	"net/http/httptest":                        {},
 	"testing":                                  {},
@@ -195,8 +197,8 @@ var starts = map[string][]string{
 	"internal/layers":     {"git"},
 	"internal/device":     {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":        {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
-	"internal/qemu":       {"*"},                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
-	"internal/bitbake":    {"env", "python3", "locale"}, // env: PATH of BitBake's own environment finds its Python
+	"internal/qemu":       {"*"},                                   // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/bitbake":    {"env", "python3", "locale", "bitbake"}, // env: PATH of BitBake's own environment finds its Python
 	"internal/rpmbuild":   {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":     {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":       {"gpg", "gpg-connect-agent"},

@@ -15,7 +15,7 @@ import (
 
 // bitbakeBuilder wires BitBake to the workspace's documents and to what it gives.
 func bitbakeBuilder(def *config.Definition, settings *config.Settings, m cycle.Means) *bitbake.Builder {
-	opt := bitbake.Options{Release: def.Builder.Release, Conf: def.Conf, Targets: def.Targets, Images: map[string][]string{}, User: settings.Build.User, Jobs: settings.Build.Jobs,
+	opt := bitbake.Options{Release: def.Builder.Release, Conf: def.Conf, Targets: def.EnabledTargets(), Images: map[string][]string{}, User: settings.Build.User, Jobs: settings.Build.Jobs,
 		Path: settings.ToolPath(), Offline: settings.Build.Offline, SState: m.SState, Downloads: m.Downloads, NoSState: m.Fresh}
 	for _, b := range def.Boards {
 		opt.Images[b.Name] = b.Images

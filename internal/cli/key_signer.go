@@ -47,8 +47,8 @@ func (a *app) signers(ctx context.Context, dir, distribution string, p passphras
 	return signer.Start(ctx, a.Program, args, a.Err)
 }
 
-// cycleKeys opens the keys that publishing needs.
-func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Keys, signers, error) {
+// cycleKeys opens the keys that publishing needs; cache: that of the build cache, too.
+func (a *app) cycleKeys(ctx context.Context, dir, distribution string, cache bool) (cycle.Keys, signers, error) {
 	ring, _, err := keyring.Folder{Dir: dir}.Load(distribution)
 	if err != nil {
 		return cycle.Keys{}, nil, err
@@ -56,6 +56,10 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 	roles := []keyring.Role{keyring.Package, keyring.Metadata}
 	if signsNotes(ring) {
 		roles = append(roles, keyring.Log)
+	}
+	withLog := len(roles) > 2
+	if cache {
+		roles = append(roles, keyring.SState)
 	}
 	s, err := a.signers(ctx, dir, distribution, passphrases{}, roles...)
 	if err != nil {
@@ -72,7 +76,13 @@ func (a *app) cycleKeys(ctx context.Context, dir, distribution string) (cycle.Ke
 		return k, nil, err
 	}
 	k.Metadata = p
-	if len(roles) > 2 {
+	if cache {
+		if k.SState, err = s.Role(ctx, keyring.SState, a.clock()); err != nil {
+			s.Close()
+			return k, nil, err
+		}
+	}
+	if withLog {
 		if k.Log, err = a.logSigner(ctx, s, distribution); err == nil {
 			k.LogBefore, k.LogKeys, err = logKeys(ring, k.Log)
 		}

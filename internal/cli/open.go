@@ -22,6 +22,7 @@ import (
 	"slipway/internal/config"
 	"slipway/internal/cycle"
 	"slipway/internal/diffoscope"
+	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
@@ -123,7 +124,7 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		}
 	}()
 	w.Keys = func() (cycle.Keys, error) {
-		k, s, err := a.cycleKeys(ctx, keyDir, def.Distribution)
+		k, s, err := a.cycleKeys(ctx, keyDir, def.Distribution, def.IsPublic(distro.SState))
 		held = s
 		return k, err
 	}

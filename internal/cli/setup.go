@@ -16,7 +16,6 @@ import (
 	"slipway/examples"
 	"slipway/internal/check/security"
 	"slipway/internal/config"
-	"slipway/internal/cycle"
 	"slipway/internal/debian"
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -225,7 +224,7 @@ func keepSources(ctx context.Context, dir string, sources map[distro.Digest][]by
 // lockSources resolves the sources of every local layer and writes sources.lock.
 func lockSources(ctx context.Context, def *config.Definition, dir string, put putSource) ([]debian.Missing, error) {
 	var wanted []debian.Wanted
-	for _, l := range def.Layers {
+	for _, l := range def.EnabledLayers() {
 		if l.URL != "" {
 			continue
 		}
@@ -242,32 +241,6 @@ func lockSources(ctx context.Context, def *config.Definition, dir string, put pu
 		return nil, err
 	}
 	return missing, rpmbuild.WriteLock(filepath.Join(dir, "sources.lock"), pins)
-}
-
-func (a *app) sourceCmd() *cobra.Command {
-	lock := &cobra.Command{Use: "lock", Short: "take the sources of the runtime from this machine again and write sources.lock", Args: cobra.NoArgs,
-		Example: "  slipway source lock && git commit -m \"newer runtime\" sources.lock",
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				missing, err := lockSources(ctx, w.Definition, w.Dir, func(r io.Reader) (distro.Digest, int64, error) { return w.Blobs.Put(ctx, r) })
-				if err == nil && len(missing) > 0 {
-					err = missing[0].Err
-				}
-				if err != nil {
-					return err
-				}
-				pins, err := rpmbuild.ReadLock(filepath.Join(w.Dir, "sources.lock"))
-				if err != nil {
-					return err
-				}
-				return a.print(pins, func(out io.Writer) {
-					for _, p := range pins {
-						fmt.Fprintf(out, "%s/%s  %s  %s\n", p.Spec, p.Name, p.Origin, p.Digest.Short())
-					}
-				})
-			})
-		}}
-	return group("source", "sources that lie in no layer: lock", "  slipway source lock", lock)
 }
 
 func (a *app) configCmd() *cobra.Command {

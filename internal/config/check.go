@@ -82,7 +82,7 @@ func (d *Definition) checkLayers() {
 	if d.doc.values["layers"] != nil && d.Layers != nil && len(d.Layers) == 0 {
 		d.doc.at("layers", "layers is empty", "a definition needs at least one layer: - {name: meta-mine, path: ./layers/meta-mine}")
 	}
-	seen := map[string]string{}
+	seen := map[string]placed{}
 	d.layerList("layers", d.Layers, seen)
 	names := map[string]bool{}
 	for i, c := range d.Components {
@@ -99,13 +99,23 @@ func (d *Definition) checkLayers() {
 	}
 }
 
-func (d *Definition) layerList(prefix string, layers []Layer, seen map[string]string) {
+// placed is a layer with its list and its place.
+type placed struct {
+	Layer
+	list, at string
+}
+
+// layerList checks one list of layers. Two components may need the same layer, and say
+// so in the same words.
+func (d *Definition) layerList(prefix string, layers []Layer, seen map[string]placed) {
 	for i, l := range layers {
 		p := fmt.Sprintf("%s[%d]", prefix, i)
-		if first, twice := seen[l.Name]; l.Name != "" && twice {
-			d.doc.at(p+".name", fmt.Sprintf("layer %s is here twice", l.Name), fmt.Sprintf("the first is %s", first))
-		} else {
-			seen[l.Name] = p
+		first, twice := seen[l.Name]
+		switch {
+		case l.Name == "" || !twice:
+			seen[l.Name] = placed{l, prefix, p}
+		case first.list == prefix || first.Layer != l:
+			d.doc.at(p+".name", fmt.Sprintf("layer %s is here twice", l.Name), fmt.Sprintf("the first is %s", first.at))
 		}
 		given := func(key string) bool { return d.doc.given(p + "." + key) }
 		if l.URL == "" && !given("url") {

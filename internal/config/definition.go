@@ -258,12 +258,28 @@ func (d *Definition) BoardNames() []string {
 }
 
 // EnabledLayers gives the layers, with those of the enabled components after
-// the definition's own.
+// the definition's own; one that several name is there once.
 func (d *Definition) EnabledLayers() []Layer {
 	out := slices.Clone(d.Layers)
 	for _, c := range d.Components {
-		if c.Enabled {
-			out = append(out, c.Layers...)
+		for _, l := range c.Layers {
+			if c.Enabled && !slices.ContainsFunc(out, func(x Layer) bool { return x.Name == l.Name }) {
+				out = append(out, l)
+			}
+		}
+	}
+	return out
+}
+
+// EnabledTargets gives what to build, with that of the enabled components after the
+// definition's own; each once.
+func (d *Definition) EnabledTargets() []string {
+	out := slices.Clone(d.Targets)
+	for _, c := range d.Components {
+		for _, t := range c.Targets {
+			if c.Enabled && !slices.Contains(out, t) {
+				out = append(out, t)
+			}
 		}
 	}
 	return out

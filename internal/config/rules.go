@@ -22,7 +22,7 @@ func pattern(what, expr, form string) rule {
 
 var rules = map[string]rule{
 	"distribution": pattern("a distribution's name", `^[a-z][a-z0-9]*(-[a-z0-9]+)*$`, "lower-case letters, digits and single dashes, a letter first: halyard"),
-	"series": {what: "a series' name", form: "letters, digits and single dots: 1, 2026.1; not the name of a folder of the publication (keys, log, sstate, security)",
+	"series": {what: "a series' name", form: "letters, digits and single dots: 1, 2026.1; not the name of a folder of the publication (keys, log, sstate, downloads, security)",
 		pattern: regexp.MustCompile(`^[A-Za-z0-9]+([._][A-Za-z0-9]+)*$`), also: func(s string) bool { return !reservedSeries[s] }},
 	"layer": pattern("a name", `^[A-Za-z0-9][A-Za-z0-9._+-]*$`, "letters, digits and . _ + -, a letter or digit first: meta-halyard"),
 	"board": {what: "a board's name", form: "letters, digits and . _ + -, a letter or digit first: qemux86-64; not noarch, all or src",
@@ -56,7 +56,7 @@ var rules = map[string]rule{
 }
 
 // The publication keeps these beside the series (DESIGN.md section 5).
-var reservedSeries = map[string]bool{"keys": true, "log": true, "sstate": true, "security": true, "distribution.json": true, "timestamp.json": true}
+var reservedSeries = map[string]bool{"keys": true, "log": true, "sstate": true, "downloads": true, "security": true, "distribution.json": true, "timestamp.json": true}
 
 func feedURL(s string) bool {
 	u, err := url.Parse(s)

@@ -66,7 +66,7 @@ func (w *Workspace) boardsOf(id distro.BuildID) ([]Board, error) {
 // layerFile finds a file in the layers; the last layer that has it wins.
 func (w *Workspace) layerFile(layer func(config.Layer) string, folder, name string) string {
 	path := ""
-	for _, l := range w.Definition.Layers {
+	for _, l := range w.Definition.EnabledLayers() {
 		candidate := filepath.Join(layer(l), folder, name)
 		if _, err := os.Stat(candidate); err == nil || path == "" {
 			path = candidate

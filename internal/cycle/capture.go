@@ -44,7 +44,7 @@ func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, er
 		return nil, errs.E(errs.NotFound, "slipway.yaml", err)
 	}
 	r.Definition = distro.DigestOf(c.definition)
-	for _, l := range d.Layers {
+	for _, l := range d.EnabledLayers() {
 		pin, err := layers.Inspect(ctx, w.Dir, layerOf(l))
 		if err != nil {
 			found = append(found, err)
@@ -103,7 +103,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 	if w.bitbake() {
 		var err error
 		if s.Layers, err = w.checkOut(ctx, b.Revision, filepath.Join(dir, "layers"), func(i int) (string, error) {
-			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
 		}); err != nil {
 			return s, err
 		}
@@ -116,7 +116,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		if err := os.RemoveAll(dest); err != nil {
 			return s, errs.E(errs.Unavailable, "clear "+dest, err)
 		}
-		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
 		if err == nil {
 			err = layers.Export(ctx, repo, pin, dest)
 		}
@@ -213,13 +213,13 @@ func (w *Workspace) commits(ctx context.Context, b Build, source string) []strin
 	}
 	var out []string
 	for i, l := range b.Revision.Layers {
-		if i >= len(w.Definition.Layers) {
+		if i >= len(w.Definition.EnabledLayers()) {
 			break
 		}
 		if from[l.Name] == "" && l.URL != "" {
 			continue // all of another project's history
 		}
-		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
 		if err != nil {
 			continue
 		}

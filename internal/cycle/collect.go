@@ -108,7 +108,7 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		if err := os.MkdirAll(filepath.Dir(bundle), 0o755); err != nil {
 			return "", errs.E(errs.Unavailable, "write the layer's bundle", err)
 		}
-		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+		repo, err := layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
 		if err == nil {
 			err = layers.Bundle(ctx, repo, pin.Commit, bundle)
 		}

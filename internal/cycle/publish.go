@@ -52,7 +52,7 @@ func (w *Workspace) Publish(ctx context.Context, v distro.Version) (Release, err
 		}
 	}
 	in := string(distro.DigestOf(distro.CanonicalJSON([]any{r.Build, r.Approval, p.Package.Fingerprint(), keys.Metadata.Fingerprint()})))
-	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, v, b, in))
+	err = w.run(ctx, "publish/"+string(v), w.publishSteps(p, keys, v, b, in))
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -111,7 +111,7 @@ func (w *Workspace) notApproved(ctx context.Context, v distro.Version, missing e
 	return missing
 }
 
-func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, in string) []flow.Step {
+func (w *Workspace) publishSteps(p *feed.Publisher, keys Keys, v distro.Version, b Build, in string) []flow.Step {
 	edition := func(ctx context.Context) (feed.Edition, Release, error) {
 		r, err := w.Release(ctx, v)
 		if err != nil {
@@ -185,6 +185,14 @@ func (w *Workspace) publishSteps(p *feed.Publisher, v distro.Version, b Build, i
 			t := w.Talk.Step("publish the images of " + string(v))
 			n, err := w.publishImages(ctx, v, b)
 			return end(t, err, n)
+		}},
+		{Name: "mirrors", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if !w.mirrors() {
+				return nil
+			}
+			t := w.Talk.Step("publish cache and sources of " + string(v))
+			m, err := w.publishMirrors(ctx, keys, v, b)
+			return end(t, err, m.String())
 		}},
 		step("snapshot", "write the snapshot", func(ctx context.Context) (string, error) {
 			e, _, err := edition(ctx)

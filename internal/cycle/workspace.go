@@ -19,6 +19,7 @@ import (
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/keyring"
+	"slipway/internal/sstate"
 	"slipway/internal/state"
 	"slipway/internal/store"
 	"slipway/internal/tlog"
@@ -54,6 +55,7 @@ type Task interface {
 type Keys struct {
 	Package, Metadata feed.Signer
 	Epoch             int               // of the package key: keyring.Key.Epoch
+	SState            sstate.Signer     // of the build cache; nil: the definition does not publish it
 	Log               tlog.Signer       // nil: the distribution has no log key
 	LogBefore         []tlog.Verifier   // log keys whose checkpoints Log continues
 	LogKeys           []string          // files of Files: the log keys that the log names

@@ -106,7 +106,7 @@ func artifactsOf(b Build, d *config.Definition) check.Told {
 			}
 		}
 	}
-	for _, target := range d.Targets {
+	for _, target := range d.EnabledTargets() {
 		if strings.Contains(target, ":do_populate_sdk") || strings.HasPrefix(target, "meta-toolchain") {
 			must(distro.SDK, target+" was asked for")
 		}
@@ -138,7 +138,7 @@ func (w *Workspace) AskSettings(ctx context.Context) ([]distro.Finding, error) {
 	t := w.Talk.Step("fetch the layers")
 	rev := distro.Revision{Schema: 1}
 	var bad errs.List
-	for _, l := range w.Definition.Layers {
+	for _, l := range w.Definition.EnabledLayers() {
 		pin, err := layers.Inspect(ctx, w.Dir, layerOf(l))
 		if err != nil {
 			bad = append(bad, err)
@@ -149,7 +149,7 @@ func (w *Workspace) AskSettings(ctx context.Context) ([]distro.Finding, error) {
 	seed := distro.Seed{Version: distro.NewVersion(w.Definition.Series.Name, 0), Build: "0"}
 	if err = bad.Err(); err == nil {
 		seed.Layers, err = w.checkOut(ctx, rev, dir+"/layers", func(i int) (string, error) {
-			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.Layers[i]))
+			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
 		})
 	}
 	if err := end(t, err, fmt.Sprintf("%d layers", len(rev.Layers))); err != nil {

@@ -61,8 +61,8 @@ type Report struct {
 	Findings []Finding `json:"findings,omitempty"`
 }
 
-// archive tells by its name whether a file is one.
-func archive(name string) bool {
+// Archive tells by its name whether a file is one.
+func Archive(name string) bool {
 	return strings.HasPrefix(name, "sstate:") && (strings.HasSuffix(name, ".tar.zst") || strings.HasSuffix(name, ".tgz"))
 }
 
@@ -117,7 +117,7 @@ func walk(ctx context.Context, dir string, jobs int, want func(name string) bool
 func Sign(ctx context.Context, dir string, jobs int, s Signer, trusted Check, at time.Time) (Report, error) {
 	var mu sync.Mutex
 	var rep Report
-	err := walk(ctx, dir, jobs, archive, func(path string) error {
+	err := walk(ctx, dir, jobs, Archive, func(path string) error {
 		if st, err := os.Lstat(path); err != nil || !st.Mode().IsRegular() {
 			return nil
 		}
@@ -184,7 +184,7 @@ func signOne(ctx context.Context, path string, s Signer, at time.Time) error {
 func Verify(ctx context.Context, dir string, jobs int, trusted Check) (Report, error) {
 	var mu sync.Mutex
 	var rep Report
-	want := func(name string) bool { return archive(name) || archive(strings.TrimSuffix(name, ".sig")) }
+	want := func(name string) bool { return Archive(name) || Archive(strings.TrimSuffix(name, ".sig")) }
 	err := walk(ctx, dir, jobs, want, func(path string) error {
 		var found *Finding
 		var err error
