@@ -150,6 +150,13 @@ func (b *bed) release(serial int, packages ...[3]string) {
 		}
 		mine = append(mine, r)
 	}
+	b.publish(serial, mine)
+}
+
+// publish publishes packages that are in the pool as release 1.<serial>.
+func (b *bed) publish(serial int, mine []distro.PackageRecord) {
+	b.t.Helper()
+	at := testStart.Add(time.Duration(serial) * time.Hour)
 	b.all = Union(b.all, mine)
 	e := Edition{Serial: serial, Release: distro.NewVersion("1", serial), At: at, Index: Newest(b.all), History: b.all}
 	s, err := b.p.WriteSnapshot(b.t.Context(), e)
