@@ -242,11 +242,7 @@ func (d *DB) change(seq int64, list []change) {
 			x.putText(ch.method, ch.task, ch.uni)
 		}
 	}
-	at := mergeAt
-	if x.count.Load() >= manyRows {
-		at *= 2
-	}
-	if locked && len(r.rows) >= at {
+	if locked && len(r.rows) >= mergeAt {
 		select {
 		case d.mergeNow <- struct{}{}:
 		default:

@@ -20,12 +20,9 @@ import (
 // the process), and here for lookups. Whatever else reads or changes the tables
 // has them moved before, or looks at both.
 
-// mergeAt is how many reports the journal holds before they are moved; twice as
-// many where there are many rows, so that a page gets several still.
-var mergeAt = 32_768 // tests change it
-
-// manyRows is from when on.
-const manyRows = 500_000
+// mergeAt is how many reports the journal holds before they are moved: so many
+// that a page of the tables gets several of them.
+var mergeAt = 65_536 // tests change it
 
 // mergeAge is how long a report stays in the journal at most, more or less.
 const mergeAge = 30 * time.Second
