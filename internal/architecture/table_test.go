@@ -25,6 +25,7 @@ var levels = map[string]level{
 	"layers":          core, // an embedded Yocto layer, no code
 
 	"internal/config":       format,
+	"internal/projectfile":  format,
 	"internal/imagefs":      format,
 	"internal/imagefs/*":    format,
 	"internal/rpmdb":        format,
@@ -59,14 +60,15 @@ var levels = map[string]level{
 	"internal/store":      adapter,
 	"internal/store/s3":   adapter,
 
-	"internal/check":   service,
-	"internal/check/*": service,
-	"internal/cycle":   service,
-	"internal/device":  service,
-	"internal/feed":    service,
-	"internal/gate":    service,
-	"internal/source":  service,
-	"internal/tlog":    service,
+	"internal/check":     service,
+	"internal/check/*":   service,
+	"internal/cycle":     service,
+	"internal/device":    service,
+	"internal/feed":      service,
+	"internal/gate":      service,
+	"internal/component": service,
+	"internal/source":    service,
+	"internal/tlog":      service,
 
 	"cmd/slipway":        delivery,
 	"cmd/slipway-device": delivery,
@@ -121,6 +123,7 @@ var peers = []struct{ from, to, why string }{
 	{"internal/cycle", "internal/tlog", "as above: the cycle has the log's signer"},
 	{"internal/cycle", "internal/feed", "the steps are the services, in order"},
 	{"internal/cycle", "internal/gate", "as above"},
+	{"internal/cycle", "internal/component", "as above: it fetches the layers that the policy is asked about"},
 	{"internal/cycle", "internal/source", "as above: publish brings out the cache"},
 	{"internal/cycle", "internal/check", "as above"},
 	{"internal/cycle", "internal/check/*", "as above"},
@@ -162,7 +165,7 @@ var owners = map[string][]string{
 	"github.com/jackc/pgx/v5":                  {"internal/postgres"},
 	"modernc.org/sqlite":                       {"internal/state", "internal/hashserv/litefile"},
 	"github.com/ProtonMail/go-crypto":          {"internal/sign"},
-	"go.yaml.in/yaml/v4":                       {"internal/config", "internal/rpmbuild"}, // rpmbuild: sources.yaml of a layer
+	"go.yaml.in/yaml/v4":                       {"internal/config", "internal/rpmbuild", "internal/projectfile"}, // rpmbuild: sources.yaml of a layer; projectfile: what kas wrote
 	"github.com/invopop/jsonschema":            {"internal/config"},
 	"golang.org/x/sys":                         {"internal/ui", "internal/feedindex"},
 	"github.com/spf13/cobra":                   {"internal/cli"},
@@ -197,8 +200,8 @@ var starts = map[string][]string{
 	"internal/layers":     {"git"},
 	"internal/device":     {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":        {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
-	"internal/qemu":       {"*"},                                   // qemu-system-x86_64, qemu-system-aarch64: the rig names it
-	"internal/bitbake":    {"env", "python3", "locale", "bitbake"}, // env: PATH of BitBake's own environment finds its Python
+	"internal/qemu":       {"*"},                                                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/bitbake":    {"env", "python3", "locale", "bitbake", "yocto-check-layer"}, // env: PATH of BitBake's own environment finds its Python
 	"internal/rpmbuild":   {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":     {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":       {"gpg", "gpg-connect-agent"},

@@ -44,6 +44,7 @@ The example's later revisions wait as tags: git merge --ff-only revision-2.`,
 			})
 		}}
 	c.Flags().StringVar(&example, "example", "", "the example to begin with: halyard, or halyard-packages (no boards, no downloads)")
+	a.fromFlags(c)
 	a.adoptFlags(c)
 	return c
 }
