@@ -130,6 +130,8 @@ func writeReview(out io.Writer, r cycle.Review, page string) {
 	switch {
 	case len(r.Open) > 0:
 		fmt.Fprintf(out, "\nnext: look at %s; slipway review %s --sign-off %s --by \"Your Name\"\n", strings.Join(r.Open, ", "), r.Candidate, r.Open[0])
+	case r.Blocking > 0:
+		fmt.Fprintf(out, "\nnext: %d findings block; slipway check %s\n", r.Blocking, r.Candidate)
 	case r.Status == distro.Ready:
 		fmt.Fprintf(out, "\nnext: nothing asks for a person any more; slipway approve %s --by \"Your Name\"\n", r.Candidate)
 	}

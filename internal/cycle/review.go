@@ -24,9 +24,10 @@ type Review struct {
 	Score      int            `json:"score"`    // from which on a component asks for a person
 	Required   bool           `json:"required"` // approve waits for the sign-offs
 	Components []Component    `json:"components"`
-	Open       []string       `json:"open"`    // components that ask for a person and have no sign-off
-	Same       int            `json:"same"`    // packages of the candidate with the content of the base
-	General    []Pointer      `json:"general"` // findings of no component
+	Blocking   int            `json:"blocking"` // findings that block, now
+	Open       []string       `json:"open"`     // components that ask for a person and have no sign-off
+	Same       int            `json:"same"`     // packages of the candidate with the content of the base
+	General    []Pointer      `json:"general"`  // findings of no component
 }
 
 // Component is a recipe or spec that changed.
@@ -70,6 +71,10 @@ func (w *Workspace) Review(ctx context.Context, name string) (Review, error) {
 	if err != nil {
 		return Review{}, err
 	}
+	verdict := w.Judge(b) // of now: waivers expire, a policy may have changed
+	if st == distro.Ready && verdict.Status == distro.Blocked {
+		st = distro.Blocked
+	}
 	policy := w.Definition.Gate.Review
 	r := Review{Candidate: b.ID.Candidate(), Build: b.ID, Base: b.Base, Status: st, Score: policy.Score, Required: policy.Required, Components: []Component{}, Open: []string{}, General: []Pointer{}}
 	to, err := w.side(ctx, string(b.ID))
@@ -106,8 +111,11 @@ func (w *Workspace) Review(ctx context.Context, name string) (Review, error) {
 	for _, p := range slices.Concat(to.records, from.records) {
 		known[p.SourceName] = true
 	}
-	for _, reason := range w.Judge(b).Reasons {
+	for _, reason := range verdict.Reasons {
 		f := reason.Finding
+		if reason.Decides {
+			r.Blocking++
+		}
 		p := Pointer{Key: f.Key(), Level: f.Level, Text: f.Text, Waived: reason.Waived != nil}
 		if f.Source == "" || !known[f.Source] {
 			r.General = append(r.General, p)
@@ -152,7 +160,7 @@ func (w *Workspace) Review(ctx context.Context, name string) (Review, error) {
 		}
 		c.rate(b.Base == "", inImages[c.Name])
 		c.Asks = b.Base != "" && c.Score >= policy.Score
-		if i := slices.IndexFunc(b.Candidate.SignOffs, func(s distro.SignOff) bool { return s.Component == c.Name }); i >= 0 {
+		if i := slices.IndexFunc(b.Candidate.SignOffs, func(s distro.SignOff) bool { return s.Component == c.Name && s.Score >= c.Score }); i >= 0 {
 			c.SignOff = &b.Candidate.SignOffs[i]
 		}
 		r.Components = append(r.Components, *c)
@@ -249,7 +257,7 @@ func (c *Component) rate(first bool, images int) {
 		case f.Waived:
 			add(60, "waived: %s", f.Key)
 		case f.Level == distro.Block:
-			add(100, "blocks: %s", f.Key)
+			add(100, "blocks: %s: %s", f.Key, f.Text)
 		case f.Level == distro.Warn && strings.HasPrefix(f.Key, "inspect/") && strings.HasSuffix(f.Key, ":setuid"):
 			add(40, "%s: %s", f.Key, f.Text)
 		case f.Level == distro.Warn && warn < 3:
@@ -349,6 +357,9 @@ func (w *Workspace) SignOff(ctx context.Context, name string, s distro.SignOff) 
 	var names []string
 	for _, c := range r.Components {
 		names = append(names, c.Name)
+		if c.Name == s.Component {
+			s.Score = c.Score
+		}
 	}
 	if !slices.Contains(names, s.Component) {
 		hint := errs.Hint("slipway review " + r.Candidate + " lists the components that changed")

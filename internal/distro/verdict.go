@@ -64,6 +64,7 @@ type SignOff struct {
 	Component string    `json:"component"` // recipe or spec
 	By        string    `json:"by"`
 	Because   string    `json:"because,omitempty"`
+	Score     int       `json:"score"` // of risk, that the component had then; at a higher one it does not count
 	At        time.Time `json:"at"`
 }
 

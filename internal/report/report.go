@@ -17,8 +17,7 @@ var pages embed.FS
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"size":   size,
-	"signed": func(n int64) string { return fmt.Sprintf("%+d", n) },
-	"sub":    func(a, b int64) int64 { return a - b },
+	"count":  count,
 	"status": status,
 	"bar":    func(points, most int) int { return max(2, 100*points/max(1, most)) },
 }).ParseFS(pages, "*.html"))
@@ -30,6 +29,14 @@ func Review(out io.Writer, title string, r cycle.Review) error {
 		most = max(most, c.Score)
 	}
 	return templates.ExecuteTemplate(out, "review.html", map[string]any{"Title": title, "R": r, "Most": most})
+}
+
+// count is "1 finding", "2 findings".
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // status is a word for a class of the style.
