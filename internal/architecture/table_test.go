@@ -34,6 +34,8 @@ var levels = map[string]level{
 	"internal/timestamp":    format,
 	"internal/buildhistory": format,
 	"internal/elfabi":       format,
+	"internal/testresults":  format,
+	"internal/chart":        format,
 
 	"internal/bitbake":    adapter,
 	"internal/diffoscope": adapter,

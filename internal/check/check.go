@@ -22,6 +22,7 @@ import (
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
 	"slipway/internal/rpm"
+	"slipway/internal/testresults"
 )
 
 // Check is one question. A value may be run several times, in parallel.
@@ -141,6 +142,16 @@ func (g Growth) Exceeded(old, now int64) bool {
 	return g.Percent > 0 && old > 0 && now-old > g.Bytes && (now-old)*100 > old*int64(g.Percent)
 }
 
+// Tested is what is known of the tests of a release, or of the candidate.
+type Tested struct {
+	Version  distro.Version
+	Runs     []testresults.Run      // as imported, without logs but the candidate's; none when nobody imported any
+	Packages []distro.PackageRecord // of the release
+}
+
+// ResultsPolicy says how much weighs what has no test to compare with.
+type ResultsPolicy struct{ New, Vanished distro.Level }
+
 // Told are answers that a check only passes on.
 type Told struct {
 	Asked    int
@@ -189,6 +200,10 @@ type Bed struct {
 	BaseContents []ImageContent
 	// Growth is how much larger a thing may become.
 	Growth Growth
+	// Results gives the imported results of tests: the candidate's, then those of the
+	// releases before it, the last first; nil when nobody keeps any.
+	Results       func(ctx context.Context) ([]Tested, error)
+	ResultsPolicy ResultsPolicy
 	// Recipes: a builder gives the number to all packages of a recipe, and brings those
 	// alone that the targets needed: what it does not bring is not gone.
 	Recipes bool

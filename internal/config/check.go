@@ -262,6 +262,13 @@ func (d *Definition) checkGate() {
 	for _, id := range sortedKeys(d.Gate.Checks) {
 		level("gate.checks."+id, d.Gate.Checks[id])
 	}
+	level("gate.results.new", d.Gate.Results.New)
+	level("gate.results.vanished", d.Gate.Results.Vanished)
+	for i, q := range d.Gate.Quarantine {
+		if p := fmt.Sprintf("gate.quarantine[%d].test", i); q.Test != "" && strings.Trim(q.Test, "*") == "" {
+			d.doc.at(p, fmt.Sprintf("%q would take every test out of the gate", q.Test), "name the test, with * for a part of its name: ptestresult.glib-2.0.*")
+		}
+	}
 	for _, rule := range sortedKeys(d.Gate.Image.Levels) {
 		level("gate.image.levels."+rule, d.Gate.Image.Levels[rule])
 	}

@@ -113,6 +113,21 @@ type Gate struct {
 	Image       ImageGate              `json:"image"`
 	Growth      Growth                 `json:"growth"`
 	Review      Review                 `json:"review"`
+	Results     Results                `json:"results"`
+	Quarantine  []Quarantine           `json:"quarantine" jsonschema_description:"Tests that are known to be flaky: a failure of theirs does not block until the day."`
+}
+
+// Results is the policy of the check results for what has no test to compare with.
+type Results struct {
+	New      CheckPolicy `json:"new" jsonschema:"default=warn" jsonschema_description:"Level of failures of tests that the last release did not have: block, warn, info or off."`
+	Vanished CheckPolicy `json:"vanished" jsonschema:"default=warn" jsonschema_description:"Level of tests that passed and are skipped or gone: block, warn, info or off."`
+}
+
+// Quarantine is an exception for flaky tests.
+type Quarantine struct {
+	Test   string `json:"test" jsonschema:"required" rule:"title" jsonschema_description:"Name of a test; * stands for any text."`
+	Reason string `json:"reason" jsonschema:"required" rule:"title"`
+	Until  Date   `json:"until" jsonschema:"required" rule:"date" jsonschema_description:"From this day on it counts no more."`
 }
 
 // Review says which changes ask for a person.
@@ -246,6 +261,15 @@ func (d *Definition) ImagePolicy() distro.ImagePolicy {
 		p.Levels[rule] = distro.Level(level)
 	}
 	return p
+}
+
+// Quarantined gives what the gate needs of Gate.Quarantine.
+func (d *Definition) Quarantined() []distro.Quarantine {
+	var out []distro.Quarantine
+	for _, q := range d.Gate.Quarantine {
+		out = append(out, distro.Quarantine{Test: q.Test, Reason: q.Reason, Until: q.Until.Time()})
+	}
+	return out
 }
 
 // BoardNames gives the boards in the definition's order.

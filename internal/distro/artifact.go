@@ -19,6 +19,10 @@ const (
 	Images            Class = "images"
 	SDK               Class = "sdk"
 	SBOM              Class = "sbom"
+
+	// TestResults are results of tests that were imported later. They are no artifact of
+	// a build, and never published: logs of tests name machines and people.
+	TestResults Class = "test-results"
 )
 
 // Classes lists every class, A1 to A14 in order.

@@ -1,6 +1,9 @@
 package distro
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Level is how much a finding weighs before policy and waivers.
 type Level string
@@ -88,4 +91,36 @@ type Approval struct {
 	By      string    `json:"by"`
 	Because string    `json:"because,omitempty"`
 	At      time.Time `json:"at"`
+}
+
+// Quarantine is a policy's dated exception for tests that are known to be flaky, by name.
+type Quarantine struct {
+	Test   string    `json:"test"` // * stands for any text
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until"` // from then on it counts no more
+}
+
+// Matches reports whether the test's name fits the pattern.
+func (q Quarantine) Matches(test string) bool {
+	parts := strings.Split(q.Test, "*")
+	if len(parts) == 1 {
+		return test == q.Test
+	}
+	rest, ok := strings.CutPrefix(test, parts[0])
+	if !ok {
+		return false
+	}
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(rest, p)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(p):]
+	}
+	return strings.HasSuffix(rest, parts[len(parts)-1])
+}
+
+// Waiver gives the exception for one finding.
+func (q Quarantine) Waiver(f Finding) Waiver {
+	return Waiver{Finding: f.Key(), By: "gate.quarantine (" + q.Test + ")", Because: q.Reason, Expires: q.Until}
 }
