@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"slipway/internal/cycle"
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/testresults"
 	"slipway/internal/ui"
 )
 
@@ -62,13 +65,17 @@ func orNone(v distro.Version) string {
 func (a *app) testCmd() *cobra.Command {
 	var opt cycle.TestOptions
 	cmd := &cobra.Command{Use: "test [BUILD]", Short: "run every check on a candidate and judge it", Args: maximum(1),
-		Example: "  slipway test\n  slipway test 1.2-c1\n  slipway test 1.2-c1 --replay",
+		Example: "  slipway test\n  slipway test 1.2-c1\n  slipway test 1.2-c1 --replay\n  slipway test 1.2-c1 --results tmp/log/oeqa/testresults.json",
 		Long: `Test runs every check on a candidate. A question that had a good answer for an
 earlier candidate, and for which nothing that decides the answer has changed, is
 not asked again, and the check says so; with --again it is.
 
 Releases that gate.upgrade_from takes at random are chosen by a seed, which is
-recorded: --replay takes the same ones again, --seed those of another test.`,
+recorded: --replay takes the same ones again, --seed those of another test.
+
+With --results, files of test results (testresults.json of OE-Core's testimage, ptest
+and oe-selftest) are kept with the candidate first, and compared with those of the
+releases before: docs/test-results.md.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
 				b, err := w.Test(ctx, first(args), opt)
@@ -81,13 +88,15 @@ recorded: --replay takes the same ones again, --seed those of another test.`,
 	cmd.Flags().BoolVar(&opt.Again, "again", false, "ask all, also what an earlier candidate has answered")
 	cmd.Flags().Uint64Var(&opt.Seed, "seed", 0, "choose the random releases to upgrade from by this number")
 	cmd.Flags().BoolVar(&opt.Replay, "replay", false, "choose them as the last test of this candidate did")
+	cmd.Flags().StringArrayVar(&opt.Results, "results", nil, "a testresults.json to import (may be repeated)")
 	cmd.MarkFlagsMutuallyExclusive("seed", "replay")
 	return cmd
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	return &cobra.Command{Use: "check [BUILD]", Short: "show the verdict with every check, finding and reason", Args: maximum(1),
-		Example: "  slipway check 1.2-c1\n  slipway check --json",
+	var export string
+	cmd := &cobra.Command{Use: "check [BUILD]", Short: "show the verdict with every check, finding and reason", Args: maximum(1),
+		Example: "  slipway check 1.2-c1\n  slipway check --json\n  slipway check 1.2-c1 --testresults testresults.json",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
 				b, err := w.Build(ctx, first(args))
@@ -97,9 +106,20 @@ func (a *app) checkCmd() *cobra.Command {
 				if b.Candidate.Verdict == nil {
 					return errs.E(errs.Pending, fmt.Sprintf("build %s has not been tested", b.ID), errs.Hint("slipway test "+string(b.ID)))
 				}
+				if export != "" {
+					var out bytes.Buffer
+					if err := testresults.Write(&out, w.ExportResults(b)); err != nil {
+						return err
+					}
+					if err := os.WriteFile(export, out.Bytes(), 0o644); err != nil {
+						return errs.E(errs.Unavailable, "write "+export, err)
+					}
+				}
 				return a.verdict(w, b)
 			})
 		}}
+	cmd.Flags().StringVar(&export, "testresults", "", "also write the verdict as a testresults.json, as OE-Core's resulttool reads it")
+	return cmd
 }
 
 // verdict prints what the gate says now; blocked is exit 7.

@@ -14,6 +14,7 @@ import (
 	"slipway/internal/check/installs"
 	"slipway/internal/check/machines"
 	"slipway/internal/check/public"
+	"slipway/internal/check/results"
 	"slipway/internal/check/security"
 	"slipway/internal/check/selfupgrades"
 	"slipway/internal/check/told"
@@ -51,7 +52,7 @@ func checks(builder string) []check.Check {
 }
 
 func allChecks() []check.Check {
-	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), inspect.New(), abi.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
+	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), inspect.New(), abi.New(), results.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
 }
 
 func checkIDs() []string {

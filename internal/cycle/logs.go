@@ -60,7 +60,7 @@ func (w *Workspace) Logs(b Build) []LogEntry {
 	}
 	add := func(as []distro.Artifact) {
 		for _, a := range as {
-			if (a.Class == distro.TaskLog || a.Class == distro.ConsoleLog) && a.Name != tasksName {
+			if (a.Class == distro.TaskLog || a.Class == distro.ConsoleLog || a.Class == distro.TestResults) && a.Name != tasksName {
 				out = append(out, LogEntry{a.Class, a.Name, a.Size, a.Digest})
 			}
 		}

@@ -28,6 +28,8 @@ type TestOptions struct {
 	// one. It is recorded with the candidate, and Replay takes the recorded one.
 	Seed   uint64
 	Replay bool
+	// Results are files of test results, testresults.json, to import first.
+	Results []string
 }
 
 // Test runs every check on a candidate ("" means the newest build) and records
@@ -47,6 +49,11 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 		return b, err
 	case st == distro.Stale, st == distro.Rejected, st == distro.Approved:
 		return b, errs.E(errs.Conflict, fmt.Sprintf("candidate %s is %s: there is nothing left to test", b.ID.Candidate(), st), errs.Hint("slipway build"))
+	}
+	if len(opt.Results) > 0 {
+		if b, err = w.importResults(ctx, b, opt.Results); err != nil {
+			return b, err
+		}
 	}
 	switch {
 	case opt.Replay && b.Candidate.Seed == 0:
@@ -175,7 +182,7 @@ func (w *Workspace) judge(results []distro.CheckResult, waivers []distro.Waiver)
 	for _, b := range w.Definition.Boards {
 		boards = append(boards, b.Name)
 	}
-	return gate.Judge(gate.Policy{Levels: levels(w.Definition.Gate.Checks), Required: required}, results, waivers, boards, w.now())
+	return gate.Judge(gate.Policy{Levels: levels(w.Definition.Gate.Checks), Required: required}, results, slices.Concat(waivers, quarantined(w.Definition.Quarantined(), results)), boards, w.now())
 }
 
 // Judge gives the verdict of now over the recorded results: waivers expire.
@@ -250,6 +257,8 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 		bed.First = first.Packages
 	}
 	bed.Kept = w.keptBy(releases, b)
+	bed.Results = func(ctx context.Context) ([]check.Tested, error) { return w.tested(ctx, b, releases) }
+	bed.ResultsPolicy = check.ResultsPolicy{New: distro.Level(w.Definition.Gate.Results.New), Vanished: distro.Level(w.Definition.Gate.Results.Vanished)}
 	if err := w.before(ctx, bed, b); err != nil {
 		return nil, err
 	}
