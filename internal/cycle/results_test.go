@@ -195,3 +195,13 @@ func TestImportResults(t *testing.T) {
 		t.Error("results of the last release are gone, and nobody says so")
 	}
 }
+
+// A release's statement is public: logs of tests are not.
+func TestStatementHasNoLogsOfTests(t *testing.T) {
+	t.Parallel()
+	f := distro.Finding{Check: resultsCheck, ID: "k:regressed:t", Object: "t", Text: "t fails", Evidence: []string{"lab-host-7"}}
+	b := Build{Candidate: Candidate{Checks: []distro.CheckResult{{Spec: distro.CheckSpec{ID: resultsCheck}, Findings: []distro.Finding{f}}}, Verdict: &distro.Verdict{Reasons: []distro.Reason{{Finding: f}}}}}
+	if text := string(distro.CanonicalJSON(statement(Release{}, b, distro.PublicPolicy{}))); strings.Contains(text, "lab-host-7") || !strings.Contains(text, "t fails") {
+		t.Error(text)
+	}
+}
