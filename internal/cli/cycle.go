@@ -181,7 +181,13 @@ func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
 			fmt.Fprintf(out, "    | %s\n", e)
 		}
 		if f.Source != "" {
-			fmt.Fprintf(out, "  from: %s\n", f.Source)
+			fmt.Fprintf(out, "  from: %s%s\n", f.Source, inLayers(f.Paths))
+		}
+		if f.Since != "" {
+			fmt.Fprintf(out, "  last good: %s\n", f.Since)
+		}
+		if f.Log != "" {
+			fmt.Fprintf(out, "  log: slipway log %s %s\n", b.ID.Candidate(), f.Log)
 		}
 		for _, c := range f.Commits {
 			fmt.Fprintf(out, "  commit: %s\n", c)
@@ -200,6 +206,13 @@ func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
 			fmt.Fprintf(out, "\nnext: slipway approve %s --by NAME\n", b.ID.Candidate())
 		}
 	}
+}
+
+func inLayers(paths []string) string {
+	if len(paths) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(paths, ", ") + ")"
 }
 
 func indent(s string) string    { return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ") }

@@ -197,19 +197,24 @@ func (w *Workspace) lendBlob(ctx context.Context, d distro.Digest, dest string) 
 // first, as "1a2b3c4d subject"; for "" those of all layers. It is talk for
 // people: what cannot be read is left out.
 func (w *Workspace) commits(ctx context.Context, b Build, source string) []string {
-	from := map[string]string{}
+	var base Build
 	if b.Base != "" {
 		bb, err := w.Release(ctx, b.Base)
 		if err != nil {
 			return nil
 		}
-		base, _, err := state.Load[Build](ctx, w.State, kindBuild, string(bb.Build))
-		if err != nil {
+		if base, _, err = state.Load[Build](ctx, w.State, kindBuild, string(bb.Build)); err != nil {
 			return nil
 		}
-		for _, l := range base.Revision.Layers {
-			from[l.Name] = l.Commit
-		}
+	}
+	return w.commitsSince(ctx, b, base, source)
+}
+
+// commitsSince is commits since another build; since the beginning when it is none.
+func (w *Workspace) commitsSince(ctx context.Context, b, base Build, source string) []string {
+	from := map[string]string{}
+	for _, l := range base.Revision.Layers {
+		from[l.Name] = l.Commit
 	}
 	var out []string
 	for i, l := range b.Revision.Layers {

@@ -142,7 +142,7 @@ func (d *discretion) finding(f distro.Finding) distro.Finding {
 	if f.Check == resultsCheck {
 		f.Evidence = nil // ends of logs of tests, which name machines and people
 	}
-	told := append([]string{f.ID, f.Object, f.Text, f.Cure, f.Log, f.Source}, append(slices.Clone(f.Evidence), f.Commits...)...)
+	told := append([]string{f.ID, f.Object, f.Text, f.Cure, f.Log, f.Source}, append(slices.Concat(f.Evidence, f.Paths), f.Commits...)...)
 	if !d.names(told...) {
 		return f
 	}

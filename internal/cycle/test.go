@@ -106,6 +106,9 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 		}
 		results = append(results, r)
 	}
+	if err := w.trace(ctx, b, results); err != nil {
+		return b, err
+	}
 	b, err = w.update(ctx, b.ID, "tested", func(x *Build) error {
 		v := w.judge(results, x.Candidate.Waivers)
 		if v.Status != x.Candidate.Status {

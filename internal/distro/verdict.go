@@ -28,7 +28,9 @@ type Finding struct {
 	Evidence []string `json:"evidence,omitempty"` // last lines of the tool's output
 	Log      string   `json:"log,omitempty"`      // artifact or path of the whole log
 	Source   string   `json:"source,omitempty"`   // spec or recipe
-	Commits  []string `json:"commits,omitempty"`  // since the last release, for that source
+	Paths    []string `json:"paths,omitempty"`    // of Source: layer and folder in it
+	Commits  []string `json:"commits,omitempty"`  // for that source: since the candidate in Since, else since the last release
+	Since    string   `json:"since,omitempty"`    // the last candidate that the check found good
 }
 
 // Key is how a waiver and a report name a finding.
