@@ -175,7 +175,7 @@ BBPATH .= ":${LAYERDIR}"
 BBFILE_COLLECTIONS += "` + setupLayer + `"
 BBFILE_PATTERN_` + setupLayer + ` = "^${LAYERDIR}/"
 BBFILE_PATTERN_IGNORE_EMPTY_` + setupLayer + ` = "1"
-LAYERSERIES_COMPAT_` + setupLayer + ` = "${LAYERSERIES_CORENAMES}"
+LAYERSERIES_COMPAT_` + setupLayer + ` = "` + x.s.Revision.Builder.Tools["release"] + `"
 `,
 		filepath.Join(layer, "conf", "fragments", "release.conf"): fmt.Sprintf("BB_CONF_FRAGMENT_SUMMARY = \"%s\"\nBB_CONF_FRAGMENT_DESCRIPTION = \"What %s %s was built with, and where its cache and numbers are.\"\n\n", title, x.s.Definition.Distribution, x.s.Version) +
 			local + "\n" + x.settings("conf/slipway-own.conf"),

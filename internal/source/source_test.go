@@ -188,6 +188,10 @@ func TestExport(t *testing.T) {
 					t.Errorf("not set: %s", want)
 				}
 			}
+			// BitBake compares the words as they are written.
+			if format == Setup && !strings.Contains(got["layers/slipway-source/conf/layer.conf"], `LAYERSERIES_COMPAT_slipway-source = "wrynose"`) {
+				t.Error("the layer is for no release: ", got["layers/slipway-source/conf/layer.conf"])
+			}
 			if strings.Contains(got["conf/local.conf"], "conf/slipway.conf") {
 				t.Error("the release's own slipway.conf is required")
 			}
