@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -143,6 +147,9 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 	}
 
 	do("key", "create", "--no-passphrase")
+	if out := do("config", "check"); !strings.Contains(out, "in order") {
+		t.Errorf("config check: %s", out)
+	}
 	do("run", "--yes", "--by", "Ada Byron")
 	has(feed(), "hello-1.0-r0.0", "libgreet1-1.0-r0.0", "fixture-config-1.0-r0.0", "fixture-board-1.0-r0.0", "hostlibc-2.36-r0.0")
 
@@ -152,6 +159,17 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 		t.Error("no candidate 1.2-c1")
 	}
 	do("reject", "1.2-c1", "--because", "the wrong change")
+
+	// Somebody changes an object of the released cache: it unpacks as before, and nothing
+	// that was built with it is stored.
+	found, err := filepath.Glob(filepath.Join(ws, ".slipway/mirror/sstate/*/*/sstate:hostlibc:*_package_write_rpm.tar.zst"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	run(t, t.TempDir(), 0, "sh", "-ec", `tar --zstd -xf "$0"; echo 1 > evil; rm "$0"; tar --zstd -cf "$0" .; chmod 644 "$0"`, found[0])
+	if code, out := try("build"); code != 4 || !strings.Contains(out, "was changed in the mirror") || !strings.Contains(out, "made again of the releases") {
+		t.Errorf("a changed object of the cache: exit code %d", code)
+	}
 
 	// The databases are lost, and the mirrors; the last release has both. One recipe's
 	// source is another one, one recipe says the same in other words.
@@ -166,7 +184,7 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 	second := feed()
 	has(second, "hello-1.0-r0.2", "libgreet1-1.0-r0.2", "fixture-config-1.0-r0.0", "fixture-board-1.0-r0.0", "hostlibc-2.36-r0.0")
 	// The log of a task that was restored is that of the build that ran it.
-	if log := do("log", "1.2-b2", "hostlibc:do_install"); !strings.Contains(log, "do_install") {
+	if log := do("log", "1.2-b3", "hostlibc:do_install"); !strings.Contains(log, "do_install") {
 		t.Errorf("log of a restored task: %q", log)
 	}
 
@@ -182,10 +200,43 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Restored, and bit for bit what was published.
+	restored := filepath.Join(dir, "restored")
+	do("restore", "1.1", "--into", restored)
+	sums := func(root string) map[string]string {
+		t.Helper()
+		all := map[string]string{}
+		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".rpm") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			all[filepath.Base(path)] = fmt.Sprintf("%x", sha256.Sum256(data))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	pool, got := sums(filepath.Join(ws, "publication")), sums(restored)
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if t.Logf("%s  %s", got[name], name); got[name] != pool[name] {
+			t.Errorf("%s was restored as %s, published is %s", name, got[name], pool[name])
+		}
+	}
+	if len(got) < 10 {
+		t.Errorf("%d packages were restored", len(got))
+	}
+
 	out := do("rebuild", "1.1", "--cached")
 	m := regexp.MustCompile(`sstate: (\d+) of (\d+) objects found, (\d+) from mirrors`).FindStringSubmatch(out)
 	if m == nil || m[1] != m[2] || m[1] != m[3] || m[1] == "0" || !strings.Contains(out, "built again: identical") {
 		t.Errorf("release 1.1 on another machine: %v", m)
+	}
+	// And without the cache: every package again, from its sources.
+	if out := do("rebuild", "1.1"); !strings.Contains(out, "built again: identical") {
+		t.Errorf("release 1.1 from its sources: %s", out)
 	}
 }
 
@@ -240,6 +291,10 @@ func TestRealBitBakeRefusals(t *testing.T) {
 				t.Errorf("%s: %q is not told:\n%s", tt.name, s, out)
 			}
 		}
+	}
+	// The settings are judged without a build, too.
+	if code, out := slipway("config", "check"); code != 2 || !strings.Contains(out, "open-allow-empty-password") || !strings.Contains(out, "cure: take PACKAGE_FEED_URIS out") {
+		t.Errorf("config check: exit code %d\n%s", code, out)
 	}
 	if _, out := slipway("status", "--json"); strings.Contains(out, `"candidate":`) {
 		t.Errorf("a refused build left a candidate:\n%s", out)

@@ -2,6 +2,7 @@ package bitbake
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -110,8 +111,15 @@ func assertBoard(e *Environment, forked bool) []distro.Finding {
 	if v := e.Vars["PACKAGE_FEED_URIS"]; v != "" {
 		add("feed-uris", distro.Block, "PACKAGE_FEED_URIS", "images get a second .repo from PACKAGE_FEED_URIS, whose gpgcheck=0 beats the signed feed's", "take PACKAGE_FEED_URIS out: the feed's configuration is a package")
 	}
-	if strings.Contains(e.Vars["SRCREV"], "AUTOREV") || e.Vars["SRCREV"] == "AUTOINC" {
-		add("autorev", distro.Block, "SRCREV", "SRCREV is AUTOREV for all recipes: the same revision builds other sources tomorrow", "pin SRCREV")
+	// What a recipe has of its own is seen when it was built: see FloatingName.
+	for _, name := range slices.Sorted(maps.Keys(e.Vars)) {
+		if v := e.Vars[name]; strings.HasPrefix(name, "SRCREV") && (strings.Contains(v, "AUTOREV") || strings.Contains(v, "AUTOINC")) {
+			id := "autorev"
+			if name != "SRCREV" {
+				id += "-" + strings.TrimPrefix(strings.TrimLeft(strings.TrimPrefix(name, "SRCREV"), ":_"), "pn-")
+			}
+			add(id, distro.Block, name, name+" is AUTOREV: the same revision builds other sources tomorrow", "pin "+name)
+		}
 	}
 	return out
 }

@@ -62,7 +62,9 @@ var places = []place{
 //   - task-log: "<arch>/<recipe>/<version>/log.do_<task>", of tasks that ran in this
 //     build; "tasks.json", a list of [Task]: the log of one that was restored is in the
 //     build that ran the same unihash
-//   - console-log: "console.log", "bitbake-cookerdaemon.log", "events/<board>.json"
+//   - console-log: "console.log", "bitbake-cookerdaemon.log", "events/<board>.json";
+//     [MissingName], when the deploy tree lacks packages that this build wrote;
+//     [FloatingName], when a source's revision is not pinned
 //   - configuration: "bitbake/<file>.conf"; feed-configuration: files of Seed.FeedConfig
 //   - buildhistory with "pkgdata/"; downloads; sources (the archiver's); sstate: objects
 //     that this build made; images; sdk; sbom with "spdx/", "cve/" and "licenses/"
@@ -98,7 +100,11 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 		return nil, errs.E(errs.Conflict, "the build is not finished", errs.Hint("build it first: the same command goes on where it stopped"))
 	}
 	top := filepath.Join(dir, "topdir")
-	all, rows, err := packages(ctx, p, top)
+	recipes, err := recipesOf(ctx, top)
+	if err != nil {
+		return nil, err
+	}
+	all, rows, err := packages(ctx, p, top, recipes)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +162,27 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 	tasks, err := ranTasks(ctx, top)
 	if err == nil {
 		err = writeFile(filepath.Join(dir, TasksName), distro.CanonicalJSON(tasks))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if missing := missingPackages(all, recipes, tasks); len(missing) > 0 {
+		path := filepath.Join(dir, MissingName)
+		if err := writeFile(path, []byte(strings.Join(missing, "\n")+"\n")); err != nil {
+			return nil, err
+		}
+		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: MissingName, Path: path})
+	}
+	floating, err := floatingSources(ctx, top, tasks)
+	if err != nil {
+		return nil, err
+	}
+	if len(floating) > 0 {
+		path := filepath.Join(dir, FloatingName)
+		if err := writeFile(path, []byte(strings.Join(floating, "\n")+"\n")); err != nil {
+			return nil, err
+		}
+		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: FloatingName, Path: path})
 	}
 	return append(append(all, logs...), distro.Output{Class: distro.TaskLog, Name: TasksName, Path: filepath.Join(dir, TasksName)}), err
 }
@@ -226,11 +253,7 @@ func released(ctx context.Context, top, folder, mirror string) ([]string, error)
 }
 
 // packages reads deploy/rpm; it gives the base's numbers with those of this build.
-func packages(ctx context.Context, p *plan, top string) ([]distro.Output, []distro.NumberRow, error) {
-	recipes, err := recipesOf(ctx, top)
-	if err != nil {
-		return nil, nil, err
-	}
+func packages(ctx context.Context, p *plan, top string, recipes map[string]packaged) ([]distro.Output, []distro.NumberRow, error) {
 	base := map[string]distro.PackageRecord{}
 	for _, r := range p.Known {
 		base[r.NEVRA()] = r
@@ -241,7 +264,7 @@ func packages(ctx context.Context, p *plan, top string) ([]distro.Output, []dist
 	}
 	contents := map[distro.NumberKey]map[string]distro.Digest{}
 	var out []distro.Output
-	err = walk(ctx, top, "tmp/deploy/rpm", func(rel, path string) error {
+	err := walk(ctx, top, "tmp/deploy/rpm", func(rel, path string) error {
 		if !strings.HasSuffix(rel, ".rpm") {
 			return nil
 		}
@@ -250,7 +273,7 @@ func packages(ctx context.Context, p *plan, top string) ([]distro.Output, []dist
 			return errs.Wrap(err, "package %s", rel)
 		}
 		rec := distro.PackageRecord{Name: pkg.Name, Epoch: pkg.Epoch, Version: pkg.Version, Release: pkg.Release, Arch: pkg.Arch, Scope: distro.RPMArch(pkg.Arch),
-			SourceName: recipes[pkg.Name], License: pkg.License, File: filepath.Base(path), Digest: pkg.Digest, Size: pkg.Size, HeaderDigest: pkg.HeaderDigest, Content: pkg.ContentDigest()}
+			SourceName: recipes[pkg.Name].recipe, License: pkg.License, File: filepath.Base(path), Digest: pkg.Digest, Size: pkg.Size, HeaderDigest: pkg.HeaderDigest, Content: pkg.ContentDigest()}
 		if rec.SourceName == "" {
 			rec.SourceName = sourceName(pkg.SourceRPM)
 		}
@@ -298,10 +321,16 @@ func sourceName(srpm string) string {
 	return strings.Join(parts[:max(1, len(parts)-2)], "-")
 }
 
-// recipesOf gives the recipe of each package, by the package's name after Debian
-// renaming, from pkgdata.
-func recipesOf(ctx context.Context, top string) (map[string]string, error) {
-	out := map[string]string{}
+// packaged is what pkgdata says of a package.
+type packaged struct {
+	recipe string
+	rpm    bool // it has files, or may be empty: a package is written
+}
+
+// recipesOf gives what pkgdata says of each package, by the package's name after
+// Debian renaming.
+func recipesOf(ctx context.Context, top string) (map[string]packaged, error) {
+	out := map[string]packaged{}
 	err := walk(ctx, top, "tmp/pkgdata", func(rel, path string) error {
 		parts := strings.Split(rel, "/")
 		if len(parts) != 3 || parts[1] != "runtime" || strings.HasSuffix(rel, ".packaged") {
@@ -313,11 +342,72 @@ func recipesOf(ctx context.Context, top string) (map[string]string, error) {
 		}
 		recipe, name := ParsePkgdata(parts[2], data)
 		if recipe != "" {
-			out[name] = recipe
+			out[name] = packaged{recipe, exists(path + ".packaged")}
 		}
 		return nil
 	})
 	return out, err
+}
+
+// MissingName is the artifact, of class console-log, that names packages which this
+// build wrote or restored and which are not in the deploy tree: somebody removed them.
+const MissingName = "missing-packages.txt"
+
+// missingPackages gives "<package> of recipe <recipe>", sorted: those of recipes whose
+// packages were written or restored in this build. Of others nothing is expected.
+func missingPackages(found []distro.Output, recipes map[string]packaged, tasks []Task) []string {
+	wrote, have := map[string]bool{}, map[string]bool{}
+	for _, t := range tasks {
+		if parts := strings.Split(t.Name, "/"); parts[3] == "log.do_package_write_rpm" {
+			wrote[parts[1]] = true
+		}
+	}
+	for _, o := range found {
+		if o.Package != nil {
+			have[o.Package.Name] = true
+		}
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(recipes)) {
+		if p := recipes[name]; p.rpm && wrote[p.recipe] && !have[name] {
+			out = append(out, name+" of recipe "+p.recipe)
+		}
+	}
+	return out
+}
+
+// FloatingName is the artifact, of class console-log, that names recipes whose sources
+// are AUTOREV: the same revision of the distribution builds others tomorrow.
+const FloatingName = "floating-sources.txt"
+
+// floatingSources asks buildhistory's latest_srcrev of the recipes of this build, where
+// "# SRCREV..." is the revision as the recipe or the configuration has it. It gives
+// "<recipe>: <what it was this time>", sorted.
+func floatingSources(ctx context.Context, top string, tasks []Task) ([]string, error) {
+	built := map[string]bool{}
+	for _, t := range tasks {
+		built[strings.Split(t.Name, "/")[1]] = true
+	}
+	var out []string
+	err := walk(ctx, top, "buildhistory/packages", func(rel, path string) error {
+		parts := strings.Split(rel, "/")
+		if len(parts) != 3 || parts[2] != "latest_srcrev" || !built[parts[1]] {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return errs.E(errs.Unavailable, "read buildhistory", err)
+		}
+		lines := strings.Split(string(data), "\n")
+		for i, line := range lines[:len(lines)-1] {
+			if strings.HasPrefix(line, "# SRCREV") && (strings.Contains(line, "AUTOREV") || strings.Contains(line, "AUTOINC")) {
+				out = append(out, parts[1]+": "+lines[i+1])
+			}
+		}
+		return nil
+	})
+	slices.Sort(out)
+	return slices.Compact(out), err
 }
 
 // ParsePkgdata reads one file of pkgdata/<machine>/runtime: the recipe that makes

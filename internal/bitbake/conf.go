@@ -58,6 +58,9 @@ func (c Configuration) Files() map[string]string {
 	set(&d, "COPYLEFT_LICENSE_EXCLUDE", "=", "")
 	set(&d, "SPDX_INCLUDE_SOURCES", "=", "1")
 	set(&d, "BB_GENERATE_MIRROR_TARBALLS", "=", "1")
+	// All that BitBake writes is below TOPDIR. A disk that runs full damages files in ways
+	// that are found much later.
+	set(&d, "BB_DISKMON_DIRS", "?=", "STOPTASKS,${TMPDIR},1G,100K HALT,${TMPDIR},100M,1K")
 	d.WriteString("\n# conf of slipway.yaml\n" + strings.TrimRight(c.Conf, "\n") + "\n\nrequire conf/slipway.conf\n")
 
 	var s strings.Builder

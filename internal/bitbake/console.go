@@ -155,6 +155,8 @@ func (c *Console) line(s string) {
 	case strings.HasPrefix(s, "WARNING: "):
 		c.last = ""
 		c.tell(distro.BuildEvent{Type: "note", Text: s})
+	case strings.TrimSpace(s) == "" && c.last == "error" && strings.Contains(c.errors[len(c.errors)-1].text, "sanity checker detected"):
+		// What it found comes after an empty line.
 	case s == "" || slices.ContainsFunc(talk, func(t string) bool { return strings.HasPrefix(s, t) }):
 		c.last = ""
 	default:
@@ -257,11 +259,16 @@ func (c *Console) Oldest() []string {
 
 // Err gives everything that went wrong: an errs.Failed with a [TaskError] for each
 // failed task, and BitBake's other errors with the cure where it is known. nil is
-// no word of an error.
+// no word of an error. When the disk was full the whole is Unavailable, as that is
+// no fault of any task.
 func (c *Console) Err() error {
 	var all errs.List
 	for _, t := range c.failed {
-		all = append(all, errs.E(errs.Failed, "task "+t.Task, t, cure(t.Error())))
+		kind := errs.Failed
+		if fullDisk(t.Error()) {
+			kind = errs.Unavailable
+		}
+		all = append(all, errs.E(kind, "task "+t.Task, t, cure(t.Error())))
 	}
 	for _, m := range c.errors {
 		// After another error BitBake's closing words tell nothing new.
@@ -271,7 +278,21 @@ func (c *Console) Err() error {
 		}
 		all = append(all, explain(m.text))
 	}
-	return all.Err()
+	// The first of a list gives its kind.
+	var first, rest errs.List
+	for _, err := range all {
+		if errs.Is(err, errs.Unavailable) {
+			first = append(first, err)
+		} else {
+			rest = append(rest, err)
+		}
+	}
+	return append(first, rest...).Err()
+}
+
+// fullDisk knows what BitBake, its disk space monitor and compilers say.
+func fullDisk(text string) bool {
+	return strings.Contains(text, "No space left on device") || strings.Contains(text, "disk space monitor") || strings.Contains(text, "database or disk is full")
 }
 
 var reParse = regexp.MustCompile(`(?:ParseError at |at )(/\S+?):(\d+)`)
@@ -288,7 +309,7 @@ func explain(text string) error {
 		}
 	case strings.Contains(text, "Nothing PROVIDES"), strings.Contains(text, "is not compatible with the core layer"), strings.Contains(text, "depends on layer"):
 		kind = errs.Invalid
-	case strings.Contains(text, "No space left on device"), strings.Contains(text, "No new tasks can be executed since the disk space monitor"):
+	case fullDisk(text):
 		kind = errs.Unavailable
 	}
 	return errs.E(kind, "BitBake: "+text, opts...)
@@ -297,15 +318,18 @@ func explain(text string) error {
 // cures are what to do about messages of BitBake and OE-Core, by a part of them.
 var cures = []struct{ says, do string }{
 	{"No space left on device", "free space on the disk of the workspace; the same command goes on"},
+	{"database or disk is full", "free space on the disk of the workspace; the same command goes on"},
 	{"disk space monitor", "free space on the disk of the workspace; the same command goes on"},
 	{"version-going-backwards", "the PR database is older than buildhistory: slipway restore brings both of the last release"},
 	{"went backwards which would break package feeds", "the PR database is older than buildhistory: slipway restore brings both of the last release"},
 	{"is not compatible with the core layer", "take the layer's branch for the release of OE-Core"},
 	{"depends on layer", "add the layer to slipway.yaml"},
 	{"Nothing PROVIDES", "correct the name in targets or images of slipway.yaml, or add the layer that has the recipe"},
+	{"NetworkAccess(", "BitBake has no network (build.offline, or BB_NO_NETWORK), and the source is neither among the released downloads nor in a layer: allow it a network once"},
 	{"Fetcher failure", "the source does not answer or is gone: correct SRC_URI, or name a mirror; released downloads are used when they are in the store"},
 	{"Do not use Bitbake as root", "name build.user in settings.yaml"},
 	{"reproducible_build", "take reproducible_build out of USER_CLASSES: from kirkstone on it is always on"},
+	{noServer, "bitbake-cookerdaemon.log in the build's topdir says why; on a busy machine the same command again is enough"},
 	{"does not exist or is not a directory", "each layer must be checked out where bblayers.conf says"},
 }
 

@@ -77,6 +77,9 @@ func TestConsoleErrors(t *testing.T) {
 		{"ERROR: Nothing PROVIDES 'a' (but /l/b.bb DEPENDS on or otherwise requires it). Close matches:\n  ab\nNOTE: x\nloose\n", errs.Invalid, "Close matches:\n  ab", "targets", ""},
 		{"ERROR: Layer x is not compatible with the core layer which only supports these series: wrynose (layer is compatible with kirkstone)\n", errs.Invalid, "Layer x", "branch", ""},
 		{"ERROR: No space left on device\n", errs.Unavailable, "No space", "free space", ""},
+		{"WARNING: The free space of /w/tmp (/dev/vdb) is running low (0.083GB left)\nERROR: Immediately halt since the disk space monitor action is \"HALT\"!\n", errs.Unavailable, "HALT", "free space", ""},
+		{"| cc: fatal error: No space left on device\nERROR: Task (/l/hello_1.0.bb:do_compile) failed with exit code '1'\n", errs.Unavailable, "hello do_compile", "free space", ""},
+		{"ERROR:  OE-core's config sanity checker detected a potential misconfiguration.\n    Following is the list of potential problems / advisories:\n\n    Your system has no gawk\nNOTE: x\nloose\n", errs.Failed, "advisories:\n    Your system has no gawk", "", ""},
 		{"ERROR: hello-native-1.0-r0 do_fetch: Fetcher failure for URL: 'https://x/y'. Unable to fetch URL from any source.\nERROR: Task (virtual:native:/l/hello_1.0.bb:do_fetch) failed with exit code '1'\n", errs.Failed, "hello", "SRC_URI", ""},
 	} {
 		c := &Console{}
@@ -99,6 +102,17 @@ func TestConsoleErrors(t *testing.T) {
 		if errors.As(err, &e) && tt.at != "" && e.Pos.String() != tt.at {
 			t.Errorf("%q: at %s", tt.text, e.Pos)
 		}
+	}
+}
+
+// A full disk makes other tasks fail, too: none of them is at fault.
+func TestConsoleFullDiskComesFirst(t *testing.T) {
+	t.Parallel()
+	c := &Console{}
+	_, _ = c.Write([]byte("ERROR: Task (/l/a_1.bb:do_package) failed with exit code '1'\nERROR: Immediately halt since the disk space monitor action is \"HALT\"!\n"))
+	err := c.Err()
+	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "a do_package") {
+		t.Errorf("%s %v", errs.KindOf(err), err)
 	}
 }
 

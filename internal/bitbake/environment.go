@@ -92,9 +92,19 @@ func (e *Environment) Words(name string) []string { return strings.Fields(e.Vars
 // Has reports whether word is one of a variable's.
 func (e *Environment) Has(name, word string) bool { return slices.Contains(e.Words(name), word) }
 
+// tuneArchs are the architectures of the board's tune: what OE-Core has for
+// DEFAULTTUNE. PACKAGE_EXTRA_ARCHS itself is more, as BSP layers append the SoC family
+// to it; it is taken where the machine has no tune of that name.
+func (e *Environment) tuneArchs() []string {
+	if tune := e.Words("PACKAGE_EXTRA_ARCHS:tune-" + e.Vars["DEFAULTTUNE"]); len(tune) > 0 {
+		return tune
+	}
+	return e.Words("PACKAGE_EXTRA_ARCHS")
+}
+
 // DescribeBoard gives the board as the cycle knows it. Architectures come from
-// TUNE_PKGARCH, PACKAGE_EXTRA_ARCHS and MACHINE_ARCH. An SoC family is what
-// PACKAGE_ARCHS has between the tunes and the machine: OE-Core knows SOC_FAMILY only
+// TUNE_PKGARCH, the tune's PACKAGE_EXTRA_ARCHS and MACHINE_ARCH. An SoC family is what
+// PACKAGE_ARCHS has beside the tune's and the machine's: OE-Core knows SOC_FAMILY only
 // as an override, and BSP layers add the architecture; wantSoC, of the definition,
 // chooses where there are several.
 func (e *Environment) DescribeBoard(wantSoC string) (distro.Board, error) {
@@ -103,7 +113,7 @@ func (e *Environment) DescribeBoard(wantSoC string) (distro.Board, error) {
 		return b, errs.E(errs.Invalid, "bitbake -e names no MACHINE, TUNE_PKGARCH or MACHINE_ARCH", errs.Hint("the machine's conf must include a tune"))
 	}
 	var compatible, soc []string
-	tunes := append(e.Words("PACKAGE_EXTRA_ARCHS"), "all", "any", "noarch")
+	tunes := append(e.tuneArchs(), "all", "any", "noarch")
 	for _, a := range e.Words("PACKAGE_ARCHS") {
 		switch r := distro.RPMArch(a); {
 		case r == "noarch" || r == b.Arch || r == b.MachineArch:

@@ -56,6 +56,13 @@ func TestDescribeBoard(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tt.archs, b, err)
 		}
 	}
+	// A BSP layer appends its family to what OE-Core has for the tune.
+	bsp := vars("all any noarch aarch64 armv8a armv8a-mx8mm imx8mm_evk")
+	bsp.Vars["DEFAULTTUNE"], bsp.Vars["PACKAGE_EXTRA_ARCHS:tune-armv8a"] = "armv8a", "aarch64 armv8a"
+	bsp.Vars["PACKAGE_EXTRA_ARCHS"] += " armv8a-mx8mm"
+	if b, err := bsp.DescribeBoard(""); err != nil || b.SoCFamily != "armv8a_mx8mm" || b.Compatible != "aarch64" {
+		t.Errorf("a family in PACKAGE_EXTRA_ARCHS: %+v, %v", b, err)
+	}
 	if _, err := (&Environment{}).DescribeBoard(""); !errs.Is(err, errs.Invalid) {
 		t.Error(err)
 	}

@@ -131,8 +131,22 @@ func (b *Builder) Prepare(ctx context.Context, rev distro.Revision, seed distro.
 // lay writes what Prepare decided; the plan is last.
 func (b *Builder) lay(p *plan, dir string, who *identity) error {
 	top := filepath.Join(dir, "topdir")
+	var bad errs.List
+	for _, d := range []string{"sstate", "tmp", "buildhistory", "cache"} {
+		if err := who.foreign(filepath.Join(top, d)); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	for _, mirror := range []string{b.opt.SState, b.opt.Downloads} {
+		if err := who.reads(mirror); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if len(bad) > 0 {
+		return bad.Err()
+	}
 	// A build that was finished by another plan is none by this one.
-	for _, name := range []string{"finished", UnfetchedName} {
+	for _, name := range []string{"finished", UnfetchedName, MissingName, FloatingName} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return errs.E(errs.Unavailable, "make the build's folder", err)
 		}

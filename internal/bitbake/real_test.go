@@ -122,8 +122,8 @@ func TestRealBitBakeBuild(t *testing.T) {
 		t.Fatalf("a stopped build says %v", err)
 	}
 	t.Log(err)
-	if pid := (&run{dir: dir}).server(); pid != 0 {
-		t.Errorf("BitBake's server %d is left after a stop", pid)
+	if pids := (&run{dir: dir}).servers(); len(pids) > 0 {
+		t.Errorf("BitBake's server %d is left after a stop", pids)
 	}
 
 	counts := map[string]int{}
@@ -238,8 +238,13 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (recor
 			t.Errorf("not collected: %s", want)
 		}
 	}
-	if n := classes[distro.Packages]; n != 15 {
-		t.Errorf("%d packages", n)
+	var packages []string
+	for _, p := range records {
+		packages = append(packages, p.Name)
+	}
+	slices.Sort(packages)
+	if got := strings.Join(packages, " "); got != "fixture-board fixture-board-dbg fixture-board-dev fixture-config fixture-config-dbg fixture-config-dev hello hello-dbg hello-dev hello-src hostlibc hostshell libgcc1 libgreet1 packagegroup-fixture x" {
+		t.Errorf("%d packages: %s", len(packages), got)
 	}
 	if classes[distro.SState] < 50 || classes[distro.SBOM] < 5 {
 		t.Errorf("collected %v", classes)
@@ -251,8 +256,12 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (recor
 	if err == nil {
 		err = json.Unmarshal(data, &rows)
 	}
-	if err != nil || len(rows) != 5 || rows[2].Source != "hello" || rows[2].Version != "1.0" || rows[2].Arch != "core2_64" {
-		t.Errorf("numbers %s, %v", data, err)
+	var of []string
+	for _, r := range rows {
+		of = append(of, r.String())
+	}
+	if err != nil || len(rows) != 6 {
+		t.Errorf("numbers of %q, %v", of, err)
 	}
 	for key := range names {
 		if strings.Contains(key, "slipway-machine.conf") {
@@ -260,40 +269,6 @@ func collected(ctx context.Context, t *testing.T, b *Builder, dir string) (recor
 		}
 	}
 	return records, rows
-}
-
-// TestRealBitBakeErrors: what a person did wrong comes with its place and its cure.
-func TestRealBitBakeErrors(t *testing.T) {
-	b, rev, seed, dir := fixture(t, Options{Targets: []string{"hello"}})
-	recipe := filepath.Join(seed.Layers["meta-fixture"], "recipes-fixture", "hello", "files", "hello.c")
-	if err := os.WriteFile(recipe, []byte("int broken(\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Prepare(t.Context(), rev, seed, dir); err != nil {
-		t.Fatal(err)
-	}
-	err := b.Build(t.Context(), dir, nil)
-	var te *TaskError
-	if !errs.Is(err, errs.Failed) || !errors.As(err, &te) {
-		t.Fatalf("a source that is broken: %v", err)
-	}
-	t.Log(err)
-	if te.Recipe != "hello" || te.Task != "hello-1.0-r0:do_compile" && te.Task != "hello-1.0-r0:do_patch" || len(te.Lines) == 0 {
-		t.Errorf("%+v", te)
-	}
-	if info, err := os.Stat(te.Log); err != nil || !info.Mode().IsRegular() {
-		t.Error("no log: ", err)
-	}
-
-	bad := filepath.Join(seed.Layers["meta-fixture"], "recipes-fixture", "hello", "hello_1.0.bb")
-	if err := os.WriteFile(bad, []byte("this is no assignment\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	err = b.Build(t.Context(), dir, nil)
-	var e *errs.Error
-	if !errs.Is(err, errs.Invalid) || !errors.As(err, &e) || e.Pos.File != bad || e.Pos.Line != 1 {
-		t.Errorf("a recipe that does not parse: %v", err)
-	}
 }
 
 func TestPrepareReportsAllAtOnce(t *testing.T) {

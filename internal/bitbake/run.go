@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,7 +105,8 @@ type run struct {
 	board  string
 	log    io.Writer
 	events func(distro.BuildEvent)
-	out    io.Writer // standard output, when it is no console
+	out    *bytes.Buffer // standard output, when it is no console
+	orphan bool          // its server was gone before it
 }
 
 func (r *run) top() string { return filepath.Join(r.dir, "topdir") }
@@ -143,12 +145,70 @@ func (w *watched) Write(p []byte) (int, error) {
 	return w.c.Write(p)
 }
 
+// noServer is what BitBake says, with nothing done, when its server did not come up in
+// time: a busy machine does that.
+const noServer = "Unable to connect to bitbake server"
+
+// bitbake runs BitBake to its end; once more, when it could not start its server.
 func (r *run) bitbake(ctx context.Context, args []string) error {
+	err := r.once(ctx, args)
+	said := r.out != nil && bytes.Contains(r.out.Bytes(), []byte(noServer))
+	if err == nil || ctx.Err() != nil || !said && !strings.Contains(err.Error(), noServer) {
+		return err
+	}
+	if r.out != nil {
+		r.out.Reset()
+	}
+	if r.events != nil {
+		r.events(distro.BuildEvent{Type: "note", Text: "BitBake's server did not answer; once more"})
+	}
+	return r.once(ctx, args)
+}
+
+// unsound is a file in the build's folder while a BitBake may be writing objects.
+const unsound = "objects-in-work"
+
+// sound removes sstate objects that a BitBake left half written, when it was killed or
+// the disk was full: later runs would take them for whole, and be told errors by tar.
+// What is removed is made again, or lacks in the cache; nothing rests on it.
+func (r *run) sound(ctx context.Context) error {
+	if !exists(r.dir, unsound) {
+		return nil
+	}
+	err := walk(ctx, r.top(), "sstate", func(rel, path string) error {
+		if !strings.HasSuffix(rel, ".tar.zst") {
+			return nil
+		}
+		if err := exec.CommandContext(ctx, "zstd", "-t", "-q", path).Run(); err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		} else if _, ok := err.(*exec.ExitError); !ok {
+			return errs.E(errs.Unavailable, "zstd tests what a BitBake that was killed left in its cache", err, errs.Hint("apt-get install zstd"))
+		}
+		for _, p := range []string{path, path + ".siginfo"} {
+			if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return errs.E(errs.Unavailable, "remove half an sstate object", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(r.dir, unsound))
+}
+
+func (r *run) once(ctx context.Context, args []string) error {
 	who, err := lookupUser(r.b.opt.User)
 	if err != nil {
 		return err
 	}
 	if err := r.endServer(0); err != nil {
+		return err
+	}
+	if err := r.sound(ctx); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(r.dir, unsound), nil); err != nil {
 		return err
 	}
 	w := &watched{c: &Console{Event: r.events}, log: r.log, last: time.Now()}
@@ -175,11 +235,20 @@ func (r *run) bitbake(ctx context.Context, args []string) error {
 	case hung:
 		return errs.E(errs.Failed, fmt.Sprintf("BitBake said nothing for %s and was ended", r.b.opt.Silence), errs.Hint("running were: "+strings.Join(w.c.Oldest(), ", ")))
 	case w.err != nil:
-		return errs.E(errs.Unavailable, "write the console log", w.err)
+		return errs.E(errs.Unavailable, "write the console log", w.err, cure(w.err.Error()))
 	case err == nil:
-		return serverErr
+		if serverErr != nil {
+			return serverErr
+		}
+		return errs.Wrap(os.Remove(filepath.Join(r.dir, unsound)), "end of BitBake")
 	}
 	if found := w.c.Err(); found != nil {
+		if errs.Is(found, errs.Unavailable) {
+			return found
+		}
+		if err := os.Remove(filepath.Join(r.dir, unsound)); err != nil {
+			return errs.List{found, err}
+		}
 		return found
 	}
 	return r.vanished(err, w.c)
@@ -189,10 +258,26 @@ func (r *run) bitbake(ctx context.Context, args []string) error {
 func (r *run) watch(ctx context.Context, p *os.Process, w *watched, done <-chan error) (hung bool, err error) {
 	tick := time.NewTicker(min(r.b.opt.Silence, time.Minute))
 	defer tick.Stop()
+	look := time.NewTicker(3 * time.Second)
+	defer look.Stop()
+	leader, missed := 0, 0
 	for {
 		select {
 		case err := <-done:
 			return false, err
+		case <-look.C:
+			// BitBake itself asks its server for minutes, when that was killed.
+			switch now := r.leader(); {
+			case now != 0:
+				leader, missed = now, 0
+			case leader != 0:
+				missed++
+			}
+			if missed >= 3 {
+				r.orphan = true
+				_ = syscall.Kill(-p.Pid, syscall.SIGKILL) // gone by itself is as good
+				return false, <-done
+			}
 		case <-ctx.Done():
 			return false, r.stop(p, done)
 		case <-tick.C:
@@ -229,21 +314,25 @@ func (r *run) stop(p *os.Process, done <-chan error) error {
 // vanished explains an end without an error of BitBake's: it was killed, or its
 // server died, whose log is the only place that says why.
 func (r *run) vanished(err error, c *Console) error {
-	what := "BitBake ended without saying why"
+	what, kind := "BitBake ended without saying why", errs.Failed
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if st, ok := exit.Sys().(syscall.WaitStatus); ok && st.Signaled() {
-			what = "BitBake was killed (" + st.Signal().String() + ")"
+			what, kind = "BitBake was killed ("+st.Signal().String()+")", errs.Unavailable
 		}
 	}
+	if r.orphan {
+		what, kind = "BitBake's server was killed, or died", errs.Unavailable
+	}
 	if n := len(c.Running); n > 0 {
+		kind = errs.Unavailable // its server is gone
 		what += "; running were " + strings.Join(c.Oldest(), ", ")
 	}
 	opts := []any{err, errs.Hint("was the machine out of memory? the same command goes on where it stopped")}
 	if lines := tail(filepath.Join(r.top(), "bitbake-cookerdaemon.log")); lines != "" {
 		what += "\n  bitbake-cookerdaemon.log:\n  | " + lines
 	}
-	return errs.E(errs.Failed, what, opts...)
+	return errs.E(kind, what, opts...)
 }
 
 // tail gives the last lines of a file.
@@ -264,33 +353,48 @@ func tail(path string) string {
 	return strings.Join(lines[max(0, len(lines)-lastLines):], "\n  | ")
 }
 
-// server gives the pid of the BitBake server of this TOPDIR, 0 if there is none.
-// The lock file is the build user's, so the process is asked, too.
-func (r *run) server() int {
-	lock := filepath.Join(r.top(), "bitbake.lock")
-	f, err := os.OpenFile(lock, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+// servers gives the processes of the BitBake server of this TOPDIR. All of them have the path of the lock on their command line: the server, the
+// parsers, and servers for numbers and hashes that BitBake starts itself. When the
+// server is killed those live on, and hold its socket, on which the next BitBake would
+// wait for ever. What the build user wrote into the lock is not asked.
+func (r *run) servers() (pids []int) {
+	lock := []byte(filepath.Join(r.top(), "bitbake.lock"))
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil
+	}
+	for _, path := range all {
+		line, err := os.ReadFile(path)
+		if err != nil || !slices.ContainsFunc(bytes.Split(line, []byte{0}), func(arg []byte) bool { return bytes.Equal(arg, lock) }) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// leader gives the pid of the server that holds the lock, 0 when it does not run.
+func (r *run) leader() int {
+	f, err := os.OpenFile(filepath.Join(r.top(), "bitbake.lock"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
 	data, _ := io.ReadAll(io.LimitReader(f, 64))
 	first, _, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
-	pid, err := strconv.Atoi(first)
-	if err != nil || pid <= 1 {
-		return 0
+	if pid, err := strconv.Atoi(first); err == nil && slices.Contains(r.servers(), pid) {
+		return pid
 	}
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !bytes.Contains(cmdline, []byte(lock)) {
-		return 0
-	}
-	return pid
+	return 0
 }
 
 // endServer waits for the server of this TOPDIR to end, asks it to after grace, and
 // kills it at last: of a run before this one there shall be none.
 func (r *run) endServer(grace time.Duration) error {
 	wait := func(limit time.Duration) bool {
-		for end := time.Now().Add(limit); r.server() != 0; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(limit); len(r.servers()) > 0; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				return false
 			}
@@ -301,12 +405,12 @@ func (r *run) endServer(grace time.Duration) error {
 		return nil
 	}
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if pid := r.server(); pid != 0 {
+		for _, pid := range r.servers() {
 			_ = syscall.Kill(pid, s) // gone by itself is as good
 		}
 		if wait(max(grace, 10*time.Second)) {
 			return nil
 		}
 	}
-	return errs.E(errs.Locked, fmt.Sprintf("BitBake's server of this folder does not end (pid %d)", r.server()), errs.Hint("end it, then the same command again"))
+	return errs.E(errs.Locked, fmt.Sprintf("BitBake's server of this folder does not end (pid %v)", r.servers()), errs.Hint("end it, then the same command again"))
 }

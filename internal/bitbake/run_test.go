@@ -63,7 +63,7 @@ func TestAKilledBitBakeIsNoticed(t *testing.T) {
 	b, dir := fake(t, Options{}, started+"open('bitbake-cookerdaemon.log', 'w').write('Traceback: out of luck')\nos.kill(os.getpid(), signal.SIGKILL)\n")
 	err := b.Build(t.Context(), dir, nil)
 	for _, want := range []string{"killed", "a-1-r0:do_x", "out of luck"} {
-		if !errs.Is(err, errs.Failed) || !strings.Contains(err.Error(), want) {
+		if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
 	}
@@ -84,5 +84,26 @@ func TestTheEnvironmentIsOurs(t *testing.T) {
 	}
 	if strings.Contains(got, "SECRET") || strings.Contains(got, "GOPATH") {
 		t.Error("our environment got through: " + got)
+	}
+}
+
+func TestABitBakeWithoutServerIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	const silent = "print('ERROR: Unable to connect to bitbake server, or start one (server startup failures would be in bitbake-cookerdaemon.log).', flush=True)\n"
+	b, dir := fake(t, Options{}, "if not os.path.exists('tried'):\n    open('tried', 'w')\n    "+silent+"    sys.exit(1)\n"+started+"print('NOTE: recipe a-1-r0: task do_x: Succeeded', flush=True)\n")
+	var notes []string
+	err := b.Build(t.Context(), dir, func(e distro.BuildEvent) {
+		if e.Type == "note" {
+			notes = append(notes, e.Text)
+		}
+	})
+	if err != nil || len(notes) != 2 || !strings.Contains(notes[1], "once more") {
+		t.Error(notes, err)
+	}
+	// Once, and not for ever.
+	b, dir = fake(t, Options{}, "open('tried', 'a').write('x')\n"+silent+"sys.exit(1)\n")
+	err = b.Build(t.Context(), dir, nil)
+	if tried, _ := os.ReadFile(filepath.Join(dir, "topdir", "tried")); !errs.Is(err, errs.Failed) || string(tried) != "xx" || !strings.Contains(strings.Join(errs.Hints(err), " "), "bitbake-cookerdaemon.log") {
+		t.Errorf("tried %q: %v", tried, err)
 	}
 }

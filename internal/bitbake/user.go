@@ -1,6 +1,9 @@
 package bitbake
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -64,6 +67,63 @@ func (id *identity) own(path string) error {
 	}
 	if err := os.Lchown(path, id.uid, id.gid); err != nil {
 		return errs.E(errs.Unavailable, "give "+path+" to the build user", err)
+	}
+	return nil
+}
+
+// foreign refuses a folder of the build that somebody else's files are in: another build
+// user had it before, and BitBake would end in the middle with "Permission denied".
+func (id *identity) foreign(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+path, err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			continue // gone meanwhile
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != id.uid {
+			return errs.E(errs.Denied, fmt.Sprintf("%s belongs to the user with id %d, and BitBake runs as %d", filepath.Join(path, e.Name()), st.Uid, id.uid),
+				errs.Hintf("build as the user who began this build, or remove %s and build it from its beginning", path))
+		}
+	}
+	return nil
+}
+
+// reads checks that the build user may read every file of a mirror.
+func (id *identity) reads(mirror string) error {
+	if mirror == "" || !id.drop {
+		return nil
+	}
+	var bad []string
+	err := filepath.WalkDir(mirror, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		need := os.FileMode(0o4)
+		if e.IsDir() {
+			need = 0o5
+		}
+		if ok && int(st.Uid) != id.uid && info.Mode().Perm()&need != need {
+			bad = append(bad, path)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.E(errs.Unavailable, "read the mirror "+mirror, err)
+	}
+	if len(bad) > 0 {
+		return errs.E(errs.Denied, fmt.Sprintf("the build user %s cannot read %d files of the mirror, the first is %s", id.name, len(bad), bad[0]),
+			errs.Hintf("remove %s: it is made again of the releases; or chmod -R a+rX %s", filepath.Dir(mirror), mirror))
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		}
 		if out.Released {
 			a, err := releasedArtifact(out.Class, out.Name)
+			if err == nil {
+				err = w.unchanged(a)
+			}
 			if err != nil {
 				return "", err
 			}

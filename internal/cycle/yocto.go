@@ -292,6 +292,33 @@ func (w *Workspace) releasedArtifacts(ctx context.Context) (func(class distro.Cl
 	}, nil
 }
 
+// unchanged looks at what a build took from a mirror: it must be what was released. The
+// mirror's files lie open on a disk; what was built from others is not stored.
+func (w *Workspace) unchanged(a distro.Artifact) error {
+	path := filepath.Join(w.mirrorDir(a.Class), filepath.FromSlash(a.Name))
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errs.E(errs.Conflict, fmt.Sprintf("%s %s is gone from the mirror since this build took it: nobody can tell what it was", a.Class, a.Name), errs.Hint("slipway build"))
+	}
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+path, err)
+	}
+	got, err := store.Hash(io.NewSectionReader(f, 0, info.Size()))
+	if err != nil {
+		return errs.E(errs.Unavailable, "read "+path, err)
+	}
+	if got != a.Digest {
+		return errs.E(errs.Denied, fmt.Sprintf("%s %s was changed in the mirror, and this build took it: it is %s, released was %s", a.Class, a.Name, got.Short(), a.Digest.Short()),
+			errs.Hintf("find out who writes there; remove %s, which is made again of the releases, and slipway build", filepath.Dir(w.mirrorDir(a.Class))))
+	}
+	return nil
+}
+
 // seedBitBake adds to a seed what BitBake needs beside layers: mirrors, the base's
 // buildhistory, and all that was ever published, because a build that was restored
 // brings less than the feed has.

@@ -18,6 +18,12 @@ import (
 // unfetchedName is package bitbake's UnfetchedName.
 const unfetchedName = "unfetched.txt"
 
+// missingName and floatingName are package bitbake's MissingName and FloatingName.
+const (
+	missingName  = "missing-packages.txt"
+	floatingName = "floating-sources.txt"
+)
+
 // tell gathers the answers that only BitBake's series are asked for.
 func (w *Workspace) tell(ctx context.Context, b Build) (map[string]check.Told, error) {
 	d, _, err := state.Load[Described](ctx, w.State, kindBoards, string(b.ID))
@@ -95,6 +101,16 @@ func artifactsOf(b Build, d *config.Definition) check.Told {
 		miss(distro.Downloads, "unfetched", "not all sources could be fetched: a later build, or a user, may not get them either")
 		t.Findings[len(t.Findings)-1].Level = distro.Warn
 		t.Findings[len(t.Findings)-1].Cure = fmt.Sprintf("slipway log %s %s says which; correct SRC_URI, or name a mirror", b.ID, unfetchedName)
+	}
+	t.Asked++
+	if slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.ConsoleLog && a.Name == missingName }) {
+		miss(distro.Packages, "incomplete", "packages that the build wrote are not in its deploy tree: something removed them")
+		t.Findings[len(t.Findings)-1].Cure = fmt.Sprintf("slipway log %s %s names them; reject the candidate, and slipway build", b.ID, missingName)
+	}
+	t.Asked++
+	if slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.ConsoleLog && a.Name == floatingName }) {
+		miss(distro.Sources, "autorev", "sources are AUTOREV: the same revision of this distribution builds others tomorrow")
+		t.Findings[len(t.Findings)-1].Cure = fmt.Sprintf("slipway log %s %s says which, and what they were; pin SRCREV", b.ID, floatingName)
 	}
 	for _, board := range d.Boards {
 		for _, image := range board.Images {

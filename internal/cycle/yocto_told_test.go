@@ -16,7 +16,7 @@ func TestArtifactsOf(t *testing.T) {
 		{"feed-configuration", "x.repo"}, {"packages", "noarch/x.rpm"}, {"images", "b/core-image-b.rootfs-1.1.wic"}, {"sdk", "x.sh"}, {"task-log", "a/b/1/log.do_compile"}, {"sbom", "spdx/x"}} {
 		whole.Artifacts = append(whole.Artifacts, distro.Artifact{Class: distro.Class(a[0]), Name: a[1]})
 	}
-	if got := artifactsOf(whole, d); len(got.Findings) != 0 || got.Asked != 12 {
+	if got := artifactsOf(whole, d); len(got.Findings) != 0 || got.Asked != 14 {
 		t.Errorf("a whole build: %+v", got)
 	}
 	without := func(class ...distro.Class) Build {
@@ -38,5 +38,12 @@ func TestArtifactsOf(t *testing.T) {
 	restored.Artifacts = append(restored.Artifacts, distro.Artifact{Class: distro.ConsoleLog, Name: unfetchedName})
 	if got := artifactsOf(restored, d); len(got.Findings) != 1 || got.Findings[0].Level != distro.Warn {
 		t.Errorf("unfetched: %+v", got.Findings)
+	}
+	for name, id := range map[string]string{missingName: "packages:incomplete", floatingName: "sources:autorev"} {
+		bad := without()
+		bad.Artifacts = append(bad.Artifacts, distro.Artifact{Class: distro.ConsoleLog, Name: name})
+		if got := artifactsOf(bad, d); len(got.Findings) != 1 || got.Findings[0].ID != id || got.Findings[0].Level != distro.Block {
+			t.Errorf("%s: %+v", name, got.Findings)
+		}
 	}
 }
