@@ -147,7 +147,8 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 	}
 
 	do("key", "create", "--no-passphrase")
-	if out := do("config", "check"); !strings.Contains(out, "in order") {
+	// BitBake has nothing against the configuration; the layers are told to be of this machine.
+	if out := do("config", "check"); !strings.Contains(out, "1 boards, 0 findings") || strings.Contains(out, "block  ") || !strings.Contains(out, "layers/bitbake:private") {
 		t.Errorf("config check: %s", out)
 	}
 	do("run", "--yes", "--by", "Ada Byron")
@@ -162,7 +163,7 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 
 	// Somebody changes an object of the released cache: it unpacks as before, and nothing
 	// that was built with it is stored.
-	found, err := filepath.Glob(filepath.Join(ws, ".slipway/mirror/sstate/*/*/sstate:hostlibc:*_package_write_rpm.tar.zst"))
+	found, err := filepath.Glob(filepath.Join(ws, ".slipway/mirror/sstate/*/*/sstate:fixture-config:*_package_write_rpm.tar.zst"))
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
