@@ -185,7 +185,7 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 	second := feed()
 	has(second, "hello-1.0-r0.2", "libgreet1-1.0-r0.2", "fixture-config-1.0-r0.0", "fixture-board-1.0-r0.0", "hostlibc-2.36-r0.0")
 	// The log of a task that was restored is that of the build that ran it.
-	if log := do("log", "1.2-b3", "hostlibc:do_install"); !strings.Contains(log, "do_install") {
+	if log := do("log", "1.2-b3", "hostlibc:do_populate_sysroot"); !strings.Contains(log, "do_populate_sysroot") {
 		t.Errorf("log of a restored task: %q", log)
 	}
 
@@ -208,7 +208,7 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 		t.Helper()
 		all := map[string]string{}
 		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".rpm") {
+			if err != nil || !strings.HasSuffix(path, ".rpm") || strings.HasSuffix(path, ".src.rpm") { // those are artifacts
 				return err
 			}
 			data, err := os.ReadFile(path)

@@ -202,8 +202,8 @@ var starts = map[string][]string{
 	"internal/layers":     {"git"},
 	"internal/device":     {"dnf", "zypper", "rpm", "rpmdb"},
 	"internal/dnf":        {"dnf", "rpm", "chroot", "bwrap", "unshare", "rpmkeys"},
-	"internal/qemu":       {"*"},                                                        // qemu-system-x86_64, qemu-system-aarch64: the rig names it
-	"internal/bitbake":    {"env", "python3", "locale", "bitbake", "yocto-check-layer"}, // env: PATH of BitBake's own environment finds its Python
+	"internal/qemu":       {"*"},                                                                // qemu-system-x86_64, qemu-system-aarch64: the rig names it
+	"internal/bitbake":    {"env", "python3", "locale", "bitbake", "yocto-check-layer", "zstd"}, // env: PATH of BitBake's own environment finds its Python; zstd: tests objects of its cache
 	"internal/rpmbuild":   {"rpmbuild", "rpm", "rpmspec", "gcc", "bwrap", "unshare"},
 	"internal/debian":     {"apt-get", "apt-cache", "dpkg-deb", "dpkg-query", "dpkg"},
 	"internal/sign":       {"gpg", "gpg-connect-agent"},

@@ -39,7 +39,7 @@ var places = []place{
 	{distro.Buildhistory, "buildhistory", "", hasPart(".git")},
 	{distro.Buildhistory, "tmp/pkgdata", "pkgdata/", never},
 	{distro.Downloads, "downloads", "", func(rel string) bool {
-		return strings.Contains(rel, "/") || strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".done")
+		return strings.Contains(rel, "/") || strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".done") || strings.HasSuffix(rel, ".tmp") // of a fetch that failed
 	}},
 	{distro.Sources, "tmp/deploy/sources", "", never},
 	// A link there is an object of the mirror: it is stored already.
