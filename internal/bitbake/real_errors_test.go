@@ -222,7 +222,7 @@ S = "${UNPACKDIR}"
 do_configure[noexec] = "1"
 do_compile[noexec] = "1"
 do_install() {
-    install -D -m 0644 words-1.0.txt ${D}${datadir}/words
+    install -D -m 0644 words-1.0.txt ${D}${datadir}/${BPN}/words
 }
 `)
 	floating := filepath.Join(filepath.Dir(recipe), "floating_git.bb")
@@ -238,7 +238,7 @@ S = "${UNPACKDIR}/from-git"
 do_configure[noexec] = "1"
 do_compile[noexec] = "1"
 do_install() {
-    install -D -m 0644 ${S}/word ${D}${datadir}/word
+    install -D -m 0644 ${S}/word ${D}${datadir}/${BPN}/word
 }
 `
 	overwrite(t, floating, text)
