@@ -210,5 +210,6 @@ var starts = map[string][]string{
 	"internal/signer":     {"*"}, // slipway itself, as a child: the caller names it
 	"internal/doctest":    {"bash", "go"},
 	"internal/diffoscope": {"diffoscope"},
+	"internal/check/own":  {"bwrap"}, // in it, an executable of the distribution's repository
 	"internal/libabigail": {"*"}, // abidw, abidiff
 }

@@ -13,6 +13,7 @@ import (
 	"slipway/internal/check/inspect"
 	"slipway/internal/check/installs"
 	"slipway/internal/check/machines"
+	"slipway/internal/check/own"
 	"slipway/internal/check/public"
 	"slipway/internal/check/results"
 	"slipway/internal/check/security"
@@ -55,9 +56,19 @@ func allChecks() []check.Check {
 	return append(told.All(), versions.New(), public.New(), security.New(), machines.New(), inspect.New(), abi.New(), results.New(), installs.New(), upgrades.New(), boots.New(), selfupgrades.New())
 }
 
-func checkIDs() []string {
+// ownChecks are the distribution's own, in the folder checks of the workspace; none
+// of them may see the keys.
+func ownChecks(dir string, keys ...string) ([]check.Check, error) {
+	var hide []string
+	for _, k := range keys {
+		hide = append(hide, k, rootDir(k))
+	}
+	return own.Find(filepath.Join(dir, "checks"), hide)
+}
+
+func checkIDs(more ...check.Check) []string {
 	var ids []string
-	for _, c := range allChecks() {
+	for _, c := range append(allChecks(), more...) {
 		ids = append(ids, c.Spec().ID)
 	}
 	return ids
@@ -73,16 +84,21 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 	if err != nil {
 		return err
 	}
-	if err := def.CheckIDs(checkIDs(), security.RuleIDs()); err != nil {
-		return err
-	}
-	w := &cycle.Workspace{Dir: dir, Definition: def, Settings: settings, Command: a.command(), Wait: a.wait}
-	w.Clock, w.Talk, w.Checks, w.DNF = a.clock, talk{a}, checks(def.Builder.Kind), dnf.Find
-	w.Compare = diffoscope.Compare
 	keyDir, err := settings.KeysDir(def.Distribution)
 	if err != nil {
 		return err
 	}
+	mine, err := ownChecks(dir, keyDir)
+	if err != nil {
+		return err
+	}
+	if err := def.CheckIDs(checkIDs(mine...), security.RuleIDs()); err != nil {
+		return err
+	}
+	w := &cycle.Workspace{Dir: dir, Definition: def, Settings: settings, Command: a.command(), Wait: a.wait}
+	w.Clock, w.Talk, w.Checks, w.DNF = a.clock, talk{a}, checks(def.Builder.Kind), dnf.Find
+	w.Checks = append(w.Checks, mine...)
+	w.Compare = diffoscope.Compare
 	database := filepath.Join(dir, ".slipway", "state.db")
 	if m == write {
 		if err := os.MkdirAll(filepath.Dir(database), 0o755); err != nil {

@@ -254,11 +254,13 @@ board, and says what a binary distribution needs and this configuration does not
 have, by the Yocto release at hand. A finding that blocks a build ends with exit 2.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var found errs.List
-			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs(), security.RuleIDs())
+			mine, unfit := ownChecks(a.dir)
+			err := config.CheckDefinition(filepath.Join(a.dir, "slipway.yaml"), a.dir, checkIDs(mine...), security.RuleIDs())
 			if errs.Is(err, errs.NotFound) {
 				return noWorkspace(a.dir)
 			}
 			found = append(found, config.Findings(err)...)
+			found = append(found, config.Findings(unfit)...)
 			_, err = config.LoadSettings(filepath.Join(a.dir, "settings.yaml"), a.dir)
 			found = append(found, config.Findings(err)...)
 			if err := found.Err(); err != nil {
