@@ -211,5 +211,5 @@ var starts = map[string][]string{
 	"internal/doctest":    {"bash", "go"},
 	"internal/diffoscope": {"diffoscope"},
 	"internal/check/own":  {"bwrap"}, // in it, an executable of the distribution's repository
-	"internal/libabigail": {"*"}, // abidw, abidiff
+	"internal/libabigail": {"*"},     // abidw, abidiff
 }
