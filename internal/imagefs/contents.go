@@ -1,6 +1,7 @@
 package imagefs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 // Contents is all that a file holds, whatever its kind: a disk with partitions,
 // one file system, an archive, or a plain folder.
 type Contents struct {
-	Kind  string // "disk", "ext4", "squashfs", "vfat", "tar", "folder"; with the compression around it, "tar, gzip"
+	Kind  string // "disk", "ext4", "squashfs", "vfat", "tar", "OCI archive, layers: 2", "folder"; with the compression around it, "tar, gzip"
 	Size  int64  // of the file, bytes; 0 of a folder
 	Parts []Part // of a disk, its partitions in order; else one
 
@@ -128,6 +129,9 @@ func (c *Contents) look(ctx context.Context, f *os.File, size int64) error {
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
 		return errs.E(errs.Invalid, how+" data is damaged or truncated", err)
 	}
+	if isTar(head[:n]) && (isDockerArchive(head[:n]) || bytes.HasPrefix(head, []byte("oci-layout\x00")) || bytes.HasPrefix(head, []byte("index.json\x00")) || bytes.HasPrefix(head, []byte("blobs/"))) {
+		return errs.E(errs.Invalid, "it is a compressed archive of container layers", errs.Hintf("unpack it first: %s -d", how))
+	}
 	if isTar(head[:n]) {
 		c.Kind = "tar, " + how
 		c.Parts = []Part{{Kind: "tar", walk: walkTar(func() (io.ReadCloser, error) {
@@ -157,7 +161,19 @@ func (c *Contents) raw(ctx context.Context, r io.ReaderAt, size int64) error {
 	if err != nil && err != io.EOF {
 		return errs.Wrap(err, "read")
 	}
-	if isTar(head[:n]) {
+	switch {
+	case !isTar(head[:n]):
+	case looksLikeOCI(r, size):
+		layers, err := readOCI(r, size)
+		if err != nil {
+			return err
+		}
+		c.Kind = fmt.Sprintf("OCI archive, layers: %d", len(layers))
+		c.Parts = []Part{{Kind: "tar", Size: size, walk: walkLayers(layers)}}
+		return nil
+	case isDockerArchive(head[:n]):
+		return errs.E(errs.Invalid, "it is an archive of docker save, whose layers are not read", errs.Hint("skopeo copy docker-archive:FILE oci-archive:OTHER makes an OCI archive, which is read"))
+	default:
 		c.Kind = "tar"
 		c.Parts = []Part{{Kind: "tar", Size: size, walk: walkTar(func() (io.ReadCloser, error) {
 			return io.NopCloser(io.NewSectionReader(r, 0, size)), nil
