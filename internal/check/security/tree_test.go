@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"slipway/internal/check/security"
-	"slipway/internal/distro"
 )
 
 // node is one file of a tree; a link has a target, a folder neither text nor target.
@@ -171,13 +170,4 @@ func told(r *security.Report) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-func level(r *security.Report, id string) distro.Level {
-	for _, f := range r.Findings {
-		if f.ID == id {
-			return f.Level
-		}
-	}
-	return ""
 }
