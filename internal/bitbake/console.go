@@ -317,6 +317,7 @@ func explain(text string) error {
 
 // cures are what to do about messages of BitBake and OE-Core, by a part of them.
 var cures = []struct{ says, do string }{
+	{"no space left on device", "free space on the disk of the workspace; the same command goes on"}, // as Go says it
 	{"No space left on device", "free space on the disk of the workspace; the same command goes on"},
 	{"database or disk is full", "free space on the disk of the workspace; the same command goes on"},
 	{"disk space monitor", "free space on the disk of the workspace; the same command goes on"},

@@ -289,7 +289,7 @@ do_install() {
 	}
 	opt.Downloads = ""
 	downloads, _, told = build(New(opt), dir+"-3")
-	if downloads != "" || !strings.Contains(told[UnfetchedName], "words-1.0.txt") || !strings.Contains(told[UnfetchedName], "protocol=file") {
+	if downloads != "" || !strings.Contains(told[UnfetchedName], "words-1.0.txt") || !strings.Contains(told[UnfetchedName], "task floating-1.0-r0:do_fetch") {
 		t.Errorf("from nowhere: %q, %q", downloads, told)
 	}
 	t.Log(told[UnfetchedName])

@@ -2,6 +2,7 @@ package bitbake
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (w *watched) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	w.last = time.Now()
 	if _, err := w.log.Write(p); err != nil {
-		w.err = errors.Join(w.err, err)
+		w.err = cmp.Or(w.err, err) // a full disk fails once for each line
 	}
 	return w.c.Write(p)
 }
