@@ -51,7 +51,19 @@ func Open(ctx context.Context, path string, now func() time.Time) (Store, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx, migrations); err != nil {
+	// Two that turn a new file into a WAL one at the same time: SQLite refuses one of
+	// them at once, whatever its busy timeout is.
+	for until := time.Now().Add(10 * time.Second); ; {
+		err = s.migrate(ctx, migrations)
+		if code(err) != codeBusy || time.Now().After(until) {
+			break
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
