@@ -395,3 +395,19 @@ func Binary(all []distro.PackageRecord) []distro.PackageRecord {
 func CompareEVR(a, b distro.PackageRecord) int {
 	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
 }
+
+// Few cuts a list for a finding, and says how many are left out.
+func Few(list []string, n int) []string {
+	if len(list) <= n {
+		return list
+	}
+	return append(slices.Clone(list[:n]), fmt.Sprintf("and %d more", len(list)-n))
+}
+
+// Count is "1 file", "2 files".
+func Count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}

@@ -103,12 +103,21 @@ type Quarantine struct {
 }
 
 // Matches reports whether the test's name fits the pattern.
-func (q Quarantine) Matches(test string) bool {
-	parts := strings.Split(q.Test, "*")
+func (q Quarantine) Matches(test string) bool { return MatchText(q.Test, test) }
+
+// Waiver gives the exception for one finding.
+func (q Quarantine) Waiver(f Finding) Waiver {
+	return Waiver{Finding: f.Key(), By: "gate.quarantine (" + q.Test + ")", Because: q.Reason, Expires: q.Until}
+}
+
+// MatchText reports whether all of text is as pattern says, where * stands for any
+// text, slashes and none included.
+func MatchText(pattern, text string) bool {
+	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
-		return test == q.Test
+		return pattern == text
 	}
-	rest, ok := strings.CutPrefix(test, parts[0])
+	rest, ok := strings.CutPrefix(text, parts[0])
 	if !ok {
 		return false
 	}
@@ -120,9 +129,4 @@ func (q Quarantine) Matches(test string) bool {
 		rest = rest[i+len(p):]
 	}
 	return strings.HasSuffix(rest, parts[len(parts)-1])
-}
-
-// Waiver gives the exception for one finding.
-func (q Quarantine) Waiver(f Finding) Waiver {
-	return Waiver{Finding: f.Key(), By: "gate.quarantine (" + q.Test + ")", Because: q.Reason, Expires: q.Until}
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -234,12 +233,4 @@ func (r *run) folder(name string) (string, error) {
 		return "", err
 	}
 	return os.MkdirTemp(dir, strings.ReplaceAll(name, string(filepath.Separator), "_")+"-")
-}
-
-// few cuts a list for a finding, and says how many are left out.
-func few(list []string, n int) []string {
-	if len(list) <= n {
-		return list
-	}
-	return append(slices.Clone(list[:n]), fmt.Sprintf("and %d more", len(list)-n))
 }

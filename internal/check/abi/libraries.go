@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"slipway/internal/check"
 	"slipway/internal/distro"
 	"slipway/internal/elfabi"
 	"slipway/internal/errs"
@@ -200,7 +201,7 @@ func (c *comparison) lost(ctx context.Context, old library) error {
 	} else {
 		f.Cure = "nothing, if that was meant; programs that others built against it need the old library"
 	}
-	f.Evidence = few(append(stay, replaced...), 40)
+	f.Evidence = check.Few(append(stay, replaced...), 40)
 	c.add(f, "soname:"+old.elf.SOName, c.last != nil && heir(c.last, old) == nil)
 	return nil
 }
@@ -258,7 +259,7 @@ func (c *comparison) symbols(ctx context.Context, old, now library) error {
 		f.Cure = "nothing, if nobody outside the series can use it; else bring it back, or give the library a new soname"
 	}
 	slices.Sort(who)
-	f.Evidence = append(few(lines, 20), few(slices.Compact(who), 20)...)
+	f.Evidence = append(check.Few(lines, 20), check.Few(slices.Compact(who), 20)...)
 	if len(lines) > 20 || len(who) > 20 {
 		file, err := c.run.bed.Transcript(c.evidenceName(old.path, "symbols.txt"), strings.Join(append(lines, who...), "\n")+"\n")
 		if err != nil {
@@ -289,7 +290,7 @@ func amount(changes []elfabi.Change) string {
 			}
 		}
 		if len(names) > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s (%s)", len(names), map[string]string{"removed": "removed", "version": "without version", "kind": "of another kind", "size": "of another size"}[kind], strings.Join(few(names, 3), ", ")))
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", len(names), map[string]string{"removed": "removed", "version": "without version", "kind": "of another kind", "size": "of another size"}[kind], strings.Join(check.Few(names, 3), ", ")))
 		}
 	}
 	return strings.Join(parts, ", ")

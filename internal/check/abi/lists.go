@@ -99,8 +99,8 @@ func (c *comparison) lists(ctx context.Context) error {
 		if len(lost) == 1 {
 			word = k.one
 		}
-		f := distro.Finding{Level: distro.Warn, Evidence: few(lost, 40),
-			Text: fmt.Sprintf("%d %s of %s in no package of the candidate: %s", len(lost), word, c.since()+is(len(lost)), strings.Join(few(lost, 5), ", ")),
+		f := distro.Finding{Level: distro.Warn, Evidence: check.Few(lost, 40),
+			Text: fmt.Sprintf("%d %s of %s in no package of the candidate: %s", len(lost), word, c.since()+is(len(lost)), strings.Join(check.Few(lost, 5), ", ")),
 			Cure: "bring it back, or say in the notes of the release what takes its place"}
 		var paths []string
 		for _, name := range lost {
@@ -112,7 +112,7 @@ func (c *comparison) lists(ctx context.Context) error {
 		}
 		if len(who) > 0 {
 			f.Level, f.Text = distro.Block, f.Text+"; "+breaks(len(who))
-			f.Evidence = append(f.Evidence, few(who, 20)...)
+			f.Evidence = append(f.Evidence, check.Few(who, 20)...)
 		}
 		c.add(f, k.id, older)
 	}

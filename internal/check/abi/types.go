@@ -91,14 +91,14 @@ func (c *comparison) types(ctx context.Context, old, now library, owner *opened)
 		}
 	}
 	slices.Sort(who)
-	f := distro.Finding{Level: distro.Warn, Log: report.Log, Text: fmt.Sprintf("types of %s changed since %s: %s", old.elf.SOName, c.since(), strings.Join(few(diff.Symbols, 5), ", "))}
+	f := distro.Finding{Level: distro.Warn, Log: report.Log, Text: fmt.Sprintf("types of %s changed since %s: %s", old.elf.SOName, c.since(), strings.Join(check.Few(diff.Symbols, 5), ", "))}
 	if len(broken) > 0 {
 		f.Level, f.Text = distro.Block, f.Text+"; "+breaks(len(broken))
 	} else {
 		f.Text += "; no published package of the series uses them"
 		f.Cure = "nothing, if nobody outside the series uses them; else undo it, or give the library a new soname"
 	}
-	f.Evidence = append(few(strings.Split(strings.TrimSpace(diff.Report), "\n"), 30), few(slices.Compact(who), 20)...)
+	f.Evidence = append(check.Few(strings.Split(strings.TrimSpace(diff.Report), "\n"), 30), check.Few(slices.Compact(who), 20)...)
 	c.add(f, "types:"+old.elf.SOName, false)
 	return nil
 }

@@ -93,7 +93,7 @@ func (in *inspection) damaged(err error) error {
 
 func (in *inspection) recipe(k buildhistory.Key, old, now *buildhistory.Recipe) {
 	add := func(id string, level distro.Level, text, cure string, evidence []string) {
-		in.add(distro.Finding{ID: "recipe:" + k.Name + "." + k.Arch + ":" + id, Level: level, Object: k.Name, Source: k.Name, Text: text, Cure: cure, Evidence: few(evidence, 40)})
+		in.add(distro.Finding{ID: "recipe:" + k.Name + "." + k.Arch + ":" + id, Level: level, Object: k.Name, Source: k.Name, Text: text, Cure: cure, Evidence: check.Few(evidence, 40)})
 	}
 	// PR says nothing of the content where a PR server gives numbers.
 	if c := distro.CompareEVR(epoch(now.Epoch), now.Version, "0", epoch(old.Epoch), old.Version, "0"); c < 0 {
@@ -113,7 +113,7 @@ func (in *inspection) recipe(k buildhistory.Key, old, now *buildhistory.Recipe) 
 		lines = append(lines, fmt.Sprintf("PACKAGECONFIG was %q and is %q", old.Config, now.Config))
 	}
 	if len(lines) > 0 {
-		add("built-with", distro.Info, fmt.Sprintf("recipe %s is built with other things: %s", k.Name, strings.Join(few(lines, 3), ", ")), "nothing, if that was meant", lines)
+		add("built-with", distro.Info, fmt.Sprintf("recipe %s is built with other things: %s", k.Name, strings.Join(check.Few(lines, 3), ", ")), "nothing, if that was meant", lines)
 	}
 }
 
@@ -134,14 +134,14 @@ func epoch(s string) int {
 
 func (in *inspection) image(k buildhistory.Key, old, now *buildhistory.Image) {
 	add := func(id string, level distro.Level, text, cure string, evidence []string) {
-		in.add(distro.Finding{ID: "image:" + k.String() + ":" + id, Level: level, Object: k.String(), Text: text, Cure: cure, Evidence: few(evidence, 40)})
+		in.add(distro.Finding{ID: "image:" + k.String() + ":" + id, Level: level, Object: k.String(), Text: text, Cure: cure, Evidence: check.Few(evidence, 40)})
 	}
 	if in.bed.Growth.Exceeded(old.Size*1024, now.Size*1024) {
 		add("size", distro.Warn, fmt.Sprintf("image %s grew from %d to %d KiB, by %d %%; the limit is %d %%", k, old.Size, now.Size, (now.Size-old.Size)*100/old.Size, in.bed.Growth.Percent), "see what came in; raise gate: growth: in slipway.yaml when that is right", nil)
 	}
 	if old.Packages != nil && now.Packages != nil {
 		if lost, more := missing(old.Packages, now.Packages), missing(now.Packages, old.Packages); len(lost)+len(more) > 0 {
-			add("packages", distro.Info, fmt.Sprintf("image %s has %s more and %s fewer", k, count(len(more), "package"), count(len(lost), "package")), "nothing, if that was meant", append(marked("+ ", more), marked("- ", lost)...))
+			add("packages", distro.Info, fmt.Sprintf("image %s has %s more and %s fewer", k, check.Count(len(more), "package"), check.Count(len(lost), "package")), "nothing, if that was meant", append(marked("+ ", more), marked("- ", lost)...))
 		}
 	}
 	was := map[string]string{}
@@ -155,6 +155,6 @@ func (in *inspection) image(k buildhistory.Key, old, now *buildhistory.Image) {
 		}
 	}
 	if len(special) > 0 {
-		add("setuid", distro.Warn, fmt.Sprintf("image %s has %s more with special rights: %s", k, count(len(special), "program"), strings.Join(few(special, 3), ", ")), "see that it needs them", special)
+		add("setuid", distro.Warn, fmt.Sprintf("image %s has %s more with special rights: %s", k, check.Count(len(special), "program"), strings.Join(check.Few(special, 3), ", ")), "see that it needs them", special)
 	}
 }

@@ -28,8 +28,8 @@ func (in *inspection) images(context.Context) (string, error) {
 		old, now := names(in.bed.BaseContents[i].Packages), names(c.Packages)
 		if lost, more := missing(old, now), missing(now, old); len(lost)+len(more) > 0 {
 			in.add(distro.Finding{ID: c.Board + "/" + c.Image + ":packages", Level: distro.Info, Object: c.Name, Boards: []string{c.Board},
-				Text: fmt.Sprintf("image %s of %s has %s more and %s fewer", c.Image, c.Board, count(len(more), "package"), count(len(lost), "package")), Cure: "nothing, if that was meant",
-				Evidence: few(append(marked("+ ", more), marked("- ", lost)...), 40)})
+				Text: fmt.Sprintf("image %s of %s has %s more and %s fewer", c.Image, c.Board, check.Count(len(more), "package"), check.Count(len(lost), "package")), Cure: "nothing, if that was meant",
+				Evidence: check.Few(append(marked("+ ", more), marked("- ", lost)...), 40)})
 		}
 	}
 	was := map[string]int64{}

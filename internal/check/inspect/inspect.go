@@ -8,8 +8,6 @@ package inspect
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 
 	"slipway/internal/check"
@@ -55,19 +53,3 @@ type inspection struct {
 }
 
 func (in *inspection) add(f distro.Finding) { in.res.Findings = append(in.res.Findings, f) }
-
-// few cuts a list for a finding, and says how many are left out.
-func few(list []string, n int) []string {
-	if len(list) <= n {
-		return list
-	}
-	return append(slices.Clone(list[:n]), fmt.Sprintf("and %d more", len(list)-n))
-}
-
-// count is "1 file", "2 files".
-func count(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
-}

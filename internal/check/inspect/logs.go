@@ -273,7 +273,7 @@ func (in *inspection) logs(ctx context.Context) (string, error) {
 		return "", err
 	}
 	in.res.Evidence = append(in.res.Evidence, file)
-	note := fmt.Sprintf("%s complain of %s", count(now.logs, "log"), count(len(now.by), "thing"))
+	note := fmt.Sprintf("%s complain of %s", check.Count(now.logs, "log"), check.Count(len(now.by), "thing"))
 	if now.full {
 		note += fmt.Sprintf(", and of more: %d are the most that is kept", maxIssues)
 	}
@@ -290,7 +290,7 @@ func (in *inspection) logs(ctx context.Context) (string, error) {
 		if who == "" {
 			who = "the build"
 		}
-		f := distro.Finding{Level: distro.Warn, Object: who, Source: g.source, Evidence: few(texts, 20), Log: now.by[list[0]]}
+		f := distro.Finding{Level: distro.Warn, Object: who, Source: g.source, Evidence: check.Few(texts, 20), Log: now.by[list[0]]}
 		what, id := g.kind, g.kind
 		switch qa, isQA := strings.CutPrefix(g.kind, "qa:"); {
 		case isQA:

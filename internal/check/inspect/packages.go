@@ -83,7 +83,7 @@ func (in *inspection) packages(ctx context.Context) (string, error) {
 }
 
 func (in *inspection) addPackage(p *pair, id string, level distro.Level, text, cure string, evidence []string) {
-	in.add(distro.Finding{ID: p.now.Name + "." + p.now.Arch + ":" + id, Level: level, Object: p.now.NEVRA(), Source: p.now.SourceName, Text: text, Cure: cure, Evidence: few(evidence, 40)})
+	in.add(distro.Finding{ID: p.now.Name + "." + p.now.Arch + ":" + id, Level: level, Object: p.now.NEVRA(), Source: p.now.SourceName, Text: text, Cure: cure, Evidence: check.Few(evidence, 40)})
 }
 
 // contents tells of files, dependencies, scripts, licence and size.
@@ -92,7 +92,7 @@ func (in *inspection) contents(p *pair) {
 	old, now := paths1(p.was), paths1(p.header)
 	gone, added := missing(old, now), missing(now, old)
 	if len(gone)+len(added) > 0 {
-		in.addPackage(p, "files", distro.Info, fmt.Sprintf("%s has %s more and %s fewer than %s", name, count(len(added), "file"), count(len(gone), "file"), p.old.EVR()), "nothing, if that was meant",
+		in.addPackage(p, "files", distro.Info, fmt.Sprintf("%s has %s more and %s fewer than %s", name, check.Count(len(added), "file"), check.Count(len(gone), "file"), p.old.EVR()), "nothing, if that was meant",
 			append(marked("+ ", added), marked("- ", gone)...))
 	}
 	var lines []string
@@ -104,7 +104,7 @@ func (in *inspection) contents(p *pair) {
 		lines = append(lines, marked("- "+kind+" ", missing(before, after))...)
 	}
 	if len(lines) > 0 {
-		in.addPackage(p, "dependencies", distro.Info, fmt.Sprintf("%s has other dependencies than %s: %s", name, p.old.EVR(), strings.Join(few(lines, 3), ", ")), "nothing, if that was meant", lines)
+		in.addPackage(p, "dependencies", distro.Info, fmt.Sprintf("%s has other dependencies than %s: %s", name, p.old.EVR(), strings.Join(check.Few(lines, 3), ", ")), "nothing, if that was meant", lines)
 	}
 	lines = nil
 	for kind, body := range y.Scripts {
@@ -148,7 +148,7 @@ func (in *inspection) cause(p *pair, changed map[string]bool, provides map[strin
 	case own:
 		because = "its own commits touch nothing that is in it"
 	case len(through) > 0:
-		because = "what it needs changed: " + strings.Join(few(through, 5), ", ")
+		because = "what it needs changed: " + strings.Join(check.Few(through, 5), ", ")
 	}
 	differences := rpm.Differences(p.was, p.header)
 	if in.bed.SameButNumber != nil && in.bed.SameButNumber(*p.old, p.now) {
@@ -196,13 +196,13 @@ func (in *inspection) rights(ctx context.Context, p *pair, owners map[string]boo
 		}
 	}
 	if len(special) > 0 {
-		in.addPackage(p, "setuid", distro.Warn, fmt.Sprintf("%s brings %s with special rights: %s", p.now.Name, count(len(special), "program"), strings.Join(few(special, 3), ", ")), "see that it needs them; whoever finds a hole in it has them", special)
+		in.addPackage(p, "setuid", distro.Warn, fmt.Sprintf("%s brings %s with special rights: %s", p.now.Name, check.Count(len(special), "program"), strings.Join(check.Few(special, 3), ", ")), "see that it needs them; whoever finds a hole in it has them", special)
 	}
 	if len(writable) > 0 {
-		in.addPackage(p, "writable", distro.Warn, fmt.Sprintf("everybody may write %s of %s: %s", count(len(writable), "file"), p.now.Name, strings.Join(few(writable, 3), ", ")), "take the permission away", writable)
+		in.addPackage(p, "writable", distro.Warn, fmt.Sprintf("everybody may write %s of %s: %s", check.Count(len(writable), "file"), p.now.Name, strings.Join(check.Few(writable, 3), ", ")), "take the permission away", writable)
 	}
 	if len(services) > 0 {
-		in.addPackage(p, "services", distro.Warn, fmt.Sprintf("%s brings %s: %s", p.now.Name, count(len(services), "service"), strings.Join(few(services, 3), ", ")), "see that it is off by default, or meant to run on every device", services)
+		in.addPackage(p, "services", distro.Warn, fmt.Sprintf("%s brings %s: %s", p.now.Name, check.Count(len(services), "service"), strings.Join(check.Few(services, 3), ", ")), "see that it is off by default, or meant to run on every device", services)
 	}
 	return in.users(ctx, p, accounts, owners)
 }
@@ -253,7 +253,7 @@ func (in *inspection) users(ctx context.Context, p *pair, accounts, owners map[s
 	}
 	if slices.Sort(found); len(found) > 0 {
 		found = slices.Compact(found)
-		in.addPackage(p, "users", distro.Warn, fmt.Sprintf("%s brings users or groups: %s", p.now.Name, strings.Join(few(found, 3), ", ")), "see that they are meant, and that their numbers are free on old devices", found)
+		in.addPackage(p, "users", distro.Warn, fmt.Sprintf("%s brings users or groups: %s", p.now.Name, strings.Join(check.Few(found, 3), ", ")), "see that they are meant, and that their numbers are free on old devices", found)
 	}
 	return nil
 }

@@ -195,7 +195,7 @@ func (c *comparison) compare(key string) error {
 			l = distro.Warn
 		}
 		c.add(distro.Finding{ID: key + ":none", Level: l, Object: key, Boards: boards,
-			Text: fmt.Sprintf("no results of %s: release %s had %s", key, prior.version, count(len(old), "test")), Cure: "run the tests, and slipway test --results FILE"})
+			Text: fmt.Sprintf("no results of %s: release %s had %s", key, prior.version, check.Count(len(old), "test")), Cure: "run the tests, and slipway test --results FILE"})
 		return nil
 	}
 	var regressed, fresh, known, vanished, skipped, flaky []string
@@ -241,7 +241,7 @@ func (c *comparison) compare(key string) error {
 		if len(list) == 0 || l == "" {
 			return
 		}
-		c.add(distro.Finding{ID: key + ":" + id, Level: l, Object: key, Boards: boards, Text: count(len(list), "test") + " " + text, Cure: cure, Evidence: few(list, maxListed), Log: log})
+		c.add(distro.Finding{ID: key + ":" + id, Level: l, Object: key, Boards: boards, Text: check.Count(len(list), "test") + " " + text, Cure: cure, Evidence: check.Few(list, maxListed), Log: log})
 	}
 	many("vanished", level(c.bed.ResultsPolicy.Vanished), vanished, since+" and not asked any more", "find out why; a test that was renamed is one that is new, too")
 	many("skipped", level(c.bed.ResultsPolicy.Vanished), skipped, "passed "+since+" and skipped now", "find out what they miss: a package, a feature, a tool")
@@ -269,7 +269,7 @@ func (c *comparison) each(key, id string, l distro.Level, tests, boards []string
 		c.add(f)
 	}
 	if rest := len(tests) - len(named); rest > 0 {
-		c.add(distro.Finding{ID: key + ":" + id, Level: l, Object: key, Boards: boards, Text: count(rest, "more test") + " " + text, Log: log})
+		c.add(distro.Finding{ID: key + ":" + id, Level: l, Object: key, Boards: boards, Text: check.Count(rest, "more test") + " " + text, Log: log})
 	}
 }
 
@@ -344,7 +344,7 @@ func (c *comparison) transcript(key string, prior tested, has bool, parts []part
 			continue
 		}
 		some = true
-		fmt.Fprintf(&out, "\n%s %s:\n", count(len(p.tests), "test"), p.title)
+		fmt.Fprintf(&out, "\n%s %s:\n", check.Count(len(p.tests), "test"), p.title)
 		for _, n := range p.tests {
 			fmt.Fprintf(&out, "  %s\n", n)
 			if x := c.history[0].cells[key][n]; x != nil && x.log != "" && out.Len() < 8<<20 {
@@ -408,18 +408,4 @@ func tail(log string, n int) []string {
 		}
 	}
 	return lines
-}
-
-func few(list []string, n int) []string {
-	if len(list) <= n {
-		return list
-	}
-	return append(slices.Clone(list[:n]), fmt.Sprintf("and %d more", len(list)-n))
-}
-
-func count(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }

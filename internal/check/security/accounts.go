@@ -16,20 +16,30 @@ type account struct {
 	line           int
 }
 
+// accountFile gives a file of accounts, and judges who may write it; nil when it is
+// not there, or was too large to be read, which is a finding.
+func (x *examiner) accountFile(t *tree, name string) *file {
+	f := t.get(name)
+	if f == nil {
+		return nil
+	}
+	if !f.kept {
+		x.find("password", name, f.where(t, 0), distro.Block, "/%s has %d bytes, and was not read", name, f.Size)
+		return nil
+	}
+	x.writable(t, f, name)
+	return f
+}
+
 // passwords judges passwd(5) and shadow(5), and the copies that tools leave.
 func (x *examiner) accounts(t *tree) {
 	x.ask("password", "uid0", "shadow")
 	var known map[uint32]bool
 	for _, name := range []string{"etc/passwd", "etc/passwd-", "usr/lib/passwd"} {
-		f := t.get(name)
+		f := x.accountFile(t, name)
 		if f == nil {
 			continue
 		}
-		if !f.kept {
-			x.find("password", name, f.where(t, 0), distro.Block, "/%s has %d bytes, and was not read", name, f.Size)
-			continue
-		}
-		x.writable(t, f, name)
 		for _, a := range passwd(f.text) {
 			x.password(t, f, name, a.name, a.password, a.line)
 			if name != "etc/passwd-" {
@@ -46,15 +56,10 @@ func (x *examiner) accounts(t *tree) {
 		x.note("no /etc/passwd: accounts are not judged")
 	}
 	for _, name := range []string{"etc/shadow", "etc/shadow-", "usr/lib/shadow"} {
-		f := t.get(name)
+		f := x.accountFile(t, name)
 		if f == nil {
 			continue
 		}
-		if !f.kept {
-			x.find("password", name, f.where(t, 0), distro.Block, "/%s has %d bytes, and was not read", name, f.Size)
-			continue
-		}
-		x.writable(t, f, name)
 		if f.Mode.Perm()&0o007 != 0 {
 			x.find("shadow", name, f.where(t, 0), "", "/%s has mode %04o: everybody may read it", name, f.Mode.Perm())
 		}

@@ -267,30 +267,10 @@ func allowed(p Policy, rule, object string) bool {
 	object = strings.TrimPrefix(object, "usr/")
 	for _, l := range [][]string{builtIn[rule], p.Allow[rule]} {
 		for _, pattern := range l {
-			if match(strings.TrimPrefix(strings.TrimPrefix(pattern, "/"), "usr/"), object) {
+			if distro.MatchText(strings.TrimPrefix(strings.TrimPrefix(pattern, "/"), "usr/"), object) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// match reports whether all of s is as pattern says, where * stands for any text.
-func match(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == s
-	}
-	if !strings.HasPrefix(s, parts[0]) {
-		return false
-	}
-	s = s[len(parts[0]):]
-	for _, p := range parts[1 : len(parts)-1] {
-		i := strings.Index(s, p)
-		if i < 0 {
-			return false
-		}
-		s = s[i+len(p):]
-	}
-	return strings.HasSuffix(s, parts[len(parts)-1])
 }
