@@ -1,7 +1,6 @@
 package imagefs
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -129,10 +128,10 @@ func (c *Contents) look(ctx context.Context, f *os.File, size int64) error {
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
 		return errs.E(errs.Invalid, how+" data is damaged or truncated", err)
 	}
-	if isTar(head[:n]) && (isDockerArchive(head[:n]) || bytes.HasPrefix(head, []byte("oci-layout\x00")) || bytes.HasPrefix(head, []byte("index.json\x00")) || bytes.HasPrefix(head, []byte("blobs/"))) {
-		return errs.E(errs.Invalid, "it is a compressed archive of container layers", errs.Hintf("unpack it first: %s -d", how))
-	}
 	if isTar(head[:n]) {
+		if isDockerArchive(head) || isOCIName(firstName(head)) {
+			return errs.E(errs.Invalid, "it is a compressed archive of container layers", errs.Hintf("unpack it first: %s -d", how))
+		}
 		c.Kind = "tar, " + how
 		c.Parts = []Part{{Kind: "tar", walk: walkTar(func() (io.ReadCloser, error) {
 			if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -219,9 +219,21 @@ func walkLayers(layers []func() (io.ReadCloser, error)) func(context.Context, fu
 	}
 }
 
-// isDockerArchive tells an archive of docker save that is no OCI archive, by its
-// first bytes' name.
-func isDockerArchive(head []byte) bool {
+// firstName is the name of an archive's first file, by its header (ustar: 100 bytes,
+// ended by NUL when shorter).
+func firstName(head []byte) string {
 	name, _, _ := bytes.Cut(head[:min(100, len(head))], []byte{0})
-	return string(name) == "manifest.json" || string(name) == "repositories" || len(name) == 65 && name[64] == '/' || bytes.HasSuffix(name, []byte("/layer.tar"))
+	return string(name)
+}
+
+// isOCIName tells a name that stands first in an OCI archive and in no file system.
+func isOCIName(name string) bool {
+	return name == "oci-layout" || name == "index.json" || strings.HasPrefix(name, "blobs/")
+}
+
+// isDockerArchive tells an archive of docker save that is no OCI archive, by its
+// first file.
+func isDockerArchive(head []byte) bool {
+	name := firstName(head)
+	return name == "manifest.json" || name == "repositories" || len(name) == 65 && name[64] == '/' || strings.HasSuffix(name, "/layer.tar")
 }
