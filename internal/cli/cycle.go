@@ -77,6 +77,9 @@ With --results, files of test results (testresults.json of OE-Core's testimage, 
 and oe-selftest) are kept with the candidate first, and compared with those of the
 releases before: docs/test-results.md.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if opt.Replay && c.Flags().Changed("seed") {
+				return errs.E(errs.Invalid, "--seed and --replay both say which releases to take", errs.Hint("give one of them"))
+			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
 				b, err := w.Test(ctx, first(args), opt)
 				if err != nil {
@@ -89,7 +92,6 @@ releases before: docs/test-results.md.`,
 	cmd.Flags().Uint64Var(&opt.Seed, "seed", 0, "choose the random releases to upgrade from by this number")
 	cmd.Flags().BoolVar(&opt.Replay, "replay", false, "choose them as the last test of this candidate did")
 	cmd.Flags().StringArrayVar(&opt.Results, "results", nil, "a testresults.json to import (may be repeated)")
-	cmd.MarkFlagsMutuallyExclusive("seed", "replay")
 	return cmd
 }
 
