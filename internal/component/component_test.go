@@ -101,7 +101,7 @@ func TestKnownTogether(t *testing.T) {
 		}
 	}
 	d := parse(t, string(text))
-	if len(d.Components) != 3 || len(d.EnabledLayers()) != 2+5+3 {
+	if len(d.Components) != 3 || len(d.EnabledLayers()) != 2+5+4 {
 		t.Errorf("%d components, layers %v", len(d.Components), d.EnabledLayers())
 	}
 	if strings.Contains(string(text), "{release}") {
@@ -115,6 +115,14 @@ func TestEnableRefuses(t *testing.T) {
 	_, err := Enable(parse(t, text), []byte(text), "desktop-xcfe")
 	if !errs.Is(err, errs.NotFound) || !strings.Contains(strings.Join(errs.Hints(err), " "), "desktop-xfce") {
 		t.Error(err, errs.Hints(err))
+	}
+	// KDE's layers follow one release; what a team wrote itself is taken for any.
+	old := strings.Replace(text, "wrynose", "scarthgap", 2)
+	if _, err := Enable(parse(t, old), []byte(old), "desktop-kde"); !errs.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "desktop-kde is for wrynose, and the distribution is of scarthgap") || !strings.Contains(strings.Join(errs.Hints(err), " "), "LAYERSERIES_COMPAT") {
+		t.Error(err, errs.Hints(err))
+	}
+	if _, err := Enable(parse(t, old), []byte(old), "desktop-gnome"); err != nil {
+		t.Error(err)
 	}
 	flow := strings.Replace(definition, "COMPONENTS\n", "components: [{name: tools, targets: [tool]}]\n", 1)
 	if _, err := Enable(parse(t, flow), []byte(flow), "desktop-xfce"); !errs.Is(err, errs.Invalid) {

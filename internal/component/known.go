@@ -32,13 +32,20 @@ func Names() []string {
 	return out
 }
 
-// block gives a known component as the text of a definition, for a release of Yocto.
-func block(name, release string) (string, bool) {
-	text, err := known.ReadFile("known/" + name + ".yaml")
+// block gives a known component as the text of a definition, for a release of Yocto,
+// and the releases that its layers are for; none is every release.
+func block(name, release string) (text string, releases []string, ok bool) {
+	data, err := known.ReadFile("known/" + name + ".yaml")
 	if err != nil {
-		return "", false
+		return "", nil, false
 	}
-	return strings.ReplaceAll(string(text), "{release}", release), true
+	text = string(data)
+	if rest, only := strings.CutPrefix(text, "# releases: "); only {
+		var line string
+		line, text, _ = strings.Cut(rest, "\n")
+		releases = strings.Fields(line)
+	}
+	return strings.ReplaceAll(text, "{release}", release), releases, true
 }
 
 // Enable turns a component on in the text of a definition, and changes nothing else in
@@ -48,7 +55,7 @@ func Enable(d *config.Definition, text []byte, name string) ([]byte, error) {
 	if _, ok := d.Component(name); ok {
 		return d.EnableComponent(text, name)
 	}
-	b, ok := block(name, d.Builder.Release)
+	b, releases, ok := block(name, d.Builder.Release)
 	if !ok {
 		opts := []any{errs.Hint("slipway.yaml names none of that name; known ones are " + strings.Join(Names(), ", "))}
 		all := Names()
@@ -62,6 +69,10 @@ func Enable(d *config.Definition, text []byte, name string) ([]byte, error) {
 	}
 	if d.Builder.Kind != config.BitBake {
 		return nil, errs.E(errs.Invalid, fmt.Sprintf("component %s is made of layers of BitBake, and the builder is %s", name, d.Builder.Kind))
+	}
+	if len(releases) > 0 && !slices.Contains(releases, d.Builder.Release) {
+		return nil, errs.E(errs.Invalid, fmt.Sprintf("component %s is for %s, and the distribution is of %s: its layers have no branch for that", name, strings.Join(releases, ", "), d.Builder.Release),
+			errs.Hintf("write a component %s of your own into slipway.yaml, with commits of those layers that name %s in LAYERSERIES_COMPAT", name, d.Builder.Release))
 	}
 	var kept strings.Builder
 	for line := range strings.Lines(b) {
