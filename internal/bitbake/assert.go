@@ -3,10 +3,12 @@ package bitbake
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
 	"slipway/internal/distro"
+	"slipway/internal/errs"
 )
 
 // AssertID is the check's id in findings.
@@ -85,6 +87,11 @@ func assertBoard(e *Environment, forked bool) []distro.Finding {
 	if _, ok := e.Vars["BB_HASHSERVER"]; ok {
 		add("hashserver-spelling", distro.Block, "BB_HASHSERVER", "BB_HASHSERVER is no variable of BitBake, and nothing reads it", "write BB_HASHSERVE")
 	}
+	for _, name := range slices.Sorted(maps.Keys(e.Vars)) {
+		if near := misspelt(name); near != "" {
+			add("spelling-"+name, distro.Warn, name, name+" is set, and BitBake and OE-Core know no such variable", "write "+near)
+		}
+	}
 	if e.Vars["BB_HASHSERVE"] == "" {
 		add("hash-server", distro.Block, "BB_HASHSERVE", "no hash equivalence server", "take BB_HASHSERVE out of conf: Slipway sets it")
 	} else if forked && (e.Vars["BB_HASHSERVE"] == "auto" || strings.HasPrefix(e.Vars["BB_HASHSERVE"], "unix:")) {
@@ -111,6 +118,9 @@ func assertBoard(e *Environment, forked bool) []distro.Finding {
 	if v := e.Vars["PACKAGE_FEED_URIS"]; v != "" {
 		add("feed-uris", distro.Block, "PACKAGE_FEED_URIS", "images get a second .repo from PACKAGE_FEED_URIS, whose gpgcheck=0 beats the signed feed's", "take PACKAGE_FEED_URIS out: the feed's configuration is a package")
 	}
+	if rePassword.MatchString(e.Vars["EXTRA_USERS_PARAMS"]) {
+		add("open-password", distro.Block, "EXTRA_USERS_PARAMS", "EXTRA_USERS_PARAMS sets a password: it is the same on every device", "take it out; the first boot makes one for each device")
+	}
 	// What a recipe has of its own is seen when it was built: see FloatingName.
 	for _, name := range slices.Sorted(maps.Keys(e.Vars)) {
 		if v := e.Vars[name]; strings.HasPrefix(name, "SRCREV") && (strings.Contains(v, "AUTOREV") || strings.Contains(v, "AUTOINC")) {
@@ -124,6 +134,24 @@ func assertBoard(e *Environment, forked bool) []distro.Finding {
 	return out
 }
 
+// spelt are the variables that a binary distribution rests on, as they are written.
+var spelt = []string{"ARCHIVER_MODE", "BB_GENERATE_MIRROR_TARBALLS", "BB_HASHSERVE", "BB_HASHSERVE_UPSTREAM", "BB_SIGNATURE_HANDLER", "BUILDHISTORY_COMMIT", "BUILDHISTORY_FEATURES", "COPYLEFT_LICENSE_EXCLUDE",
+	"COPYLEFT_LICENSE_INCLUDE", "DEFAULTTUNE", "EXTRA_IMAGE_FEATURES", "IMAGE_FEATURES", "PACKAGE_CLASSES", "PACKAGE_FEED_URIS", "PRSERV_HOST", "PRSERV_UPSTREAM", "SSTATE_MIRRORS", "USER_CLASSES"}
+
+// misspelt gives what was meant by a variable that differs by a letter or two from one
+// of spelt, "" for all others.
+func misspelt(name string) string {
+	base, _, _ := strings.Cut(name, ":")
+	if base == "BB_HASHSERVER" || slices.Contains(spelt, base) {
+		return ""
+	}
+	return errs.NearBy(base, spelt, 2)
+}
+
+// rePassword finds a password among the options of useradd and usermod; one that begins
+// with * or ! locks the account.
+var rePassword = regexp.MustCompile(`\s(?:-[pP]|--(?:clear-)?password)[\s=]*['"]?[^\s'"*!]`)
+
 // assertClasses asks for the helper classes, where the release has them.
 func assertClasses(e *Environment) []distro.Finding {
 	var out []distro.Finding
@@ -131,9 +159,15 @@ func assertClasses(e *Environment) []distro.Finding {
 	add := func(id string, level distro.Level, text, cure string) {
 		out = append(out, distro.Finding{ID: id, Level: level, Object: id, Text: text, Cure: cure})
 	}
-	for _, c := range []struct{ class, why string }{{"reproducible_build", "from kirkstone on it is always on, and gone as a class"}, {"packagefeed-stability", "hash equivalence took its place in 3.2"}, {"cve-check", "it was removed from OE-Core in 2026; vex gives the data"}} {
-		if inherits(c.class) && !e.hasClass(c.class) {
-			add(c.class, distro.Block, c.class+" is inherited, and this release has no such class: "+c.why, "take it out of INHERIT and USER_CLASSES")
+	gone := map[string]string{"reproducible_build": "from kirkstone on it is always on, and gone as a class", "packagefeed-stability": "hash equivalence took its place in 3.2", "cve-check": "it was removed from OE-Core in 2026; vex gives the data"}
+	for _, c := range []string{"reproducible_build", "packagefeed-stability", "cve-check"} {
+		if (inherits(c) || slices.Contains(e.Lost, c)) && !e.hasClass(c) {
+			add(c, distro.Block, c+" is inherited, and this release has no such class: "+gone[c], "take it out of INHERIT and USER_CLASSES")
+		}
+	}
+	for _, c := range e.Lost {
+		if gone[c] == "" {
+			add("class-"+c, distro.Block, c+" is inherited, and no layer has such a class", "take it out of INHERIT and USER_CLASSES, or add the layer that has it")
 		}
 	}
 	for _, c := range []string{"reproducible_build", "packagefeed-stability"} {

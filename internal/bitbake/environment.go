@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type Environment struct {
 	Vars    map[string]string            // expanded values
 	Flags   map[string]map[string]string // ARCHIVER_MODE[src] -> value, as written (not expanded)
 	Classes []string                     // sorted
+	Lost    []string                     // inherited by the configuration, and of no layer
 }
 
 var (
@@ -140,6 +142,12 @@ func (e *Environment) DescribeBoard(wantSoC string) (distro.Board, error) {
 
 // Environment asks BitBake about one board of a prepared build.
 func (b *Builder) Environment(ctx context.Context, dir, board string) (*Environment, error) {
+	return b.environment(ctx, dir, board, nil)
+}
+
+// environment leaves out classes that were found lost for another board, as the same
+// conf inherits them.
+func (b *Builder) environment(ctx context.Context, dir, board string, lost []string) (*Environment, error) {
 	p, err := readPlan(dir)
 	if err != nil {
 		return nil, err
@@ -147,25 +155,59 @@ func (b *Builder) Environment(ctx context.Context, dir, board string) (*Environm
 	if !slices.Contains(p.Boards, board) {
 		return nil, errs.E(errs.NotFound, "board "+board+" in this build")
 	}
-	var out, console bytes.Buffer
+	var e *Environment
 	err = b.serve(ctx, dir, p, func() error {
-		r := run{b: b, p: p, dir: dir, board: board, log: &console, out: &out}
-		return r.bitbake(ctx, []string{"-e"})
+		for {
+			var name string
+			if e, name, err = b.ask(ctx, run{b: b, p: p, dir: dir, board: board}, lost); name == "" || slices.Contains(lost, name) {
+				break
+			}
+			lost = append(lost, name)
+		}
+		if e != nil {
+			e.Classes, e.Lost = p.Classes, lost
+		}
+		return err
 	})
-	if err != nil {
+	return e, errs.Wrap(err, "ask BitBake about board %s", board)
+}
+
+// reLost is what BitBake (2.0 to 2.18) says of a class that the configuration inherits
+// and no layer has; without an answer to anything else.
+var reLost = regexp.MustCompile(`configuration INHERITs[^:]*: Could not inherit file (?:\S*/)?([^\s/]+)\.bbclass`)
+
+// ask runs bitbake -e. When BitBake ends because of a class that no layer has, it gives
+// the class's name beside the error: asked again without it, BitBake says what else is
+// wrong.
+func (b *Builder) ask(ctx context.Context, r run, lost []string) (_ *Environment, class string, err error) {
+	args := []string{"-e"}
+	if len(lost) > 0 {
+		var text strings.Builder
+		for _, name := range lost {
+			fmt.Fprintf(&text, "INHERIT:remove = \"%s\"\n", name)
+		}
+		without := filepath.Join(r.dir, "without-classes.conf") // outside of conf: no part of the build
+		if err := writeFile(without, []byte(text.String())); err != nil {
+			return nil, "", err
+		}
+		args = append(args, "-R", without)
+	}
+	var out, console bytes.Buffer
+	r.log, r.out = &console, &out
+	if err := r.bitbake(ctx, args); err != nil {
+		if m := reLost.FindSubmatch(append(out.Bytes(), console.Bytes()...)); m != nil {
+			class = string(m[1])
+		}
 		// With -e BitBake says what is wrong on its standard output.
 		c := &Console{}
 		_, _ = c.Write(out.Bytes())
 		if said := c.Err(); said != nil && !errs.Is(err, errs.Interrupted) {
 			err = said
 		}
-		return nil, errs.Wrap(err, "ask BitBake about board %s", board)
+		return nil, class, err
 	}
 	e, err := ParseEnvironment(out.Bytes())
-	if err == nil {
-		e.Classes = p.Classes
-	}
-	return e, errs.Wrap(err, "ask BitBake about board %s", board)
+	return e, "", err
 }
 
 // Describe gives what the boards of a prepared build are, as BitBake says it, in the
@@ -177,15 +219,17 @@ func (b *Builder) Describe(ctx context.Context, dir string) ([]distro.Board, []d
 	}
 	var boards []distro.Board
 	var all []*Environment
+	var lost []string
 	var bad errs.List
 	for _, want := range p.Seed.Boards {
-		e, err := b.Environment(ctx, dir, want.Name)
+		e, err := b.environment(ctx, dir, want.Name, slices.Clone(lost))
 		if err != nil {
 			if bad = append(bad, err); errs.Is(err, errs.Interrupted) {
 				break
 			}
 			continue
 		}
+		lost = e.Lost
 		board, err := e.DescribeBoard(want.SoCFamily)
 		if err != nil {
 			bad = append(bad, errs.Wrap(err, "board %s", want.Name))

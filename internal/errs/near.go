@@ -5,7 +5,12 @@ package errs
 // is allowed. The distance is Damerau-Levenshtein (adjacent letters swapped
 // count once).
 func Near(name string, candidates []string) string {
-	best, bestDist := "", max(1, len(name)/3)+1
+	return NearBy(name, candidates, max(1, len(name)/3))
+}
+
+// NearBy is Near with a limit of its own: at most so many letters may differ.
+func NearBy(name string, candidates []string, most int) string {
+	best, bestDist := "", most+1
 	for _, c := range candidates {
 		if d := distance(name, c); d < bestDist {
 			best, bestDist = c, d
