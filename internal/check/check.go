@@ -83,13 +83,14 @@ type Origin struct {
 	Packages []distro.PackageRecord // of the release, sources included or not
 }
 
-// BootImage is an image of a board, to be booted.
+// BootImage is an image of a board, to be booted and looked at.
 type BootImage struct {
 	Board, Image string        // names
 	Path         string        // of the disk
 	Rig          string        // what boots it: "qemu-x86_64"
 	ExpectPorts  []int         // that may listen, TCP and UDP; none means 22
 	Digest       distro.Digest // of the disk; "" when nobody knows it
+	Unbooted     string        // why nobody boots it, though its files are looked at; "" boots
 }
 
 // ImageContent is an image of the candidate with its packages.

@@ -419,7 +419,7 @@ func (w *Workspace) bootImages(ctx context.Context, b Build, dir string) ([]chec
 	if w.bitbake() {
 		return w.bitbakeDisks(ctx, b, func(a distro.Artifact) (string, error) {
 			path := filepath.Join(dir, "images", filepath.FromSlash(a.Name))
-			return path, w.copyBlob(ctx, a.Digest, path)
+			return path, w.lendBlob(ctx, a.Digest, path)
 		})
 	}
 	list, err := w.images(w.exportedLayer(b.ID))

@@ -42,7 +42,7 @@ func (w *Workspace) bitbakeImages(ctx context.Context, b Build) ([]check.ImageCo
 		if err != nil {
 			return nil, errs.Wrap(err, "manifest %s", a.Name)
 		}
-		c := check.ImageContent{Board: board, Image: image, Name: stem}
+		c := check.ImageContent{Board: board, Image: imageIn(board, image), Name: stem}
 		for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
 			f := strings.Fields(s.Text())
 			if len(f) == 0 {
@@ -73,11 +73,25 @@ func imageOrigins(contents []check.ImageContent, name string) []distro.Origin {
 	return contents[i].Origins()
 }
 
-// bootable are the endings of images that a rig can boot, the best first.
-var bootable = []string{".wic", ".ext4"}
+// imageIn gives the recipe's name of a file of an image: BitBake puts the board, and
+// the version, behind it.
+func imageIn(board, file string) string {
+	if i := strings.LastIndex(file, "-"+board); i > 0 {
+		return file[:i]
+	}
+	return file
+}
 
-// bitbakeDisks lays out the disks of a build's images of the definition, for the
-// boards that have a rig.
+// bootable are the endings of images that a rig can boot, and readable those whose
+// files can be looked at, the best first.
+var (
+	bootable = []string{".wic", ".ext4"}
+	readable = slices.Concat(bootable, []string{".ext3", ".ext2", ".squashfs", ".squashfs-xz", ".squashfs-zst", ".squashfs-lz4", ".tar", ".tar.zst", ".tar.gz", ".tar.xz", ".tar.bz2",
+		".wic.zst", ".wic.gz", ".wic.xz", ".wic.bz2", ".ext4.zst", ".ext4.gz", ".ext4.xz", ".ext4.bz2"})
+)
+
+// bitbakeDisks lays out one file of each of a build's images of the definition: a disk,
+// where there is one. Not booted is what has no disk, and what is of a board without a rig.
 func (w *Workspace) bitbakeDisks(ctx context.Context, b Build, lay func(a distro.Artifact) (string, error)) ([]check.BootImage, error) {
 	boards, err := w.boardsOf(b.ID)
 	if err != nil {
@@ -86,17 +100,7 @@ func (w *Workspace) bitbakeDisks(ctx context.Context, b Build, lay func(a distro
 	var out []check.BootImage
 	for _, board := range boards {
 		for _, image := range board.Images {
-			if board.Boot.Rig == "" {
-				continue
-			}
-			var found *distro.Artifact
-			for _, ending := range bootable {
-				for _, a := range b.Artifacts {
-					if found == nil && a.Class == distro.Images && strings.HasPrefix(a.Name, board.Name+"/"+image+"-"+board.Name) && strings.HasSuffix(a.Name, ending) {
-						found = &a
-					}
-				}
-			}
+			found, ending := diskOf(b, board.Name, image)
 			if found == nil {
 				continue
 			}
@@ -104,8 +108,28 @@ func (w *Workspace) bitbakeDisks(ctx context.Context, b Build, lay func(a distro
 			if err != nil {
 				return nil, errs.Wrap(err, "image %s of %s", image, board.Name)
 			}
-			out = append(out, check.BootImage{Board: board.Name, Image: image, Path: path, Rig: board.Boot.Rig})
+			i := check.BootImage{Board: board.Name, Image: image, Path: path, Rig: board.Boot.Rig, Digest: found.Digest}
+			switch {
+			case board.Boot.Rig == "":
+				i.Unbooted = "slipway.yaml names no boot.rig for board " + board.Name
+			case !slices.Contains(bootable, ending):
+				i.Unbooted = ending + " is no disk; IMAGE_FSTYPES of the image would have to name one of " + strings.Join(bootable, ", ")
+			}
+			out = append(out, i)
 		}
 	}
 	return out, nil
+}
+
+// diskOf finds the best file of an image, and its ending.
+func diskOf(b Build, board, image string) (*distro.Artifact, string) {
+	for _, ending := range readable {
+		for _, a := range b.Artifacts {
+			of, file, _ := strings.Cut(a.Name, "/")
+			if a.Class == distro.Images && of == board && strings.HasSuffix(file, ending) && imageIn(board, file) == image {
+				return &a, ending
+			}
+		}
+	}
+	return nil, ""
 }

@@ -78,6 +78,10 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 	devices := make([]*device, 0, copies*len(bed.Images))
 	var notes []string
 	for _, i := range bed.Images {
+		if i.Unbooted != "" {
+			notes = append(notes, name(i)+": not booted: "+i.Unbooted)
+			continue
+		}
 		if in := inputs(i); in != "" && bed.Answered != nil {
 			if candidate, ok := bed.Answered(in); ok {
 				notes = append(notes, fmt.Sprintf("%s: its very bytes booted for %s", name(i), candidate))

@@ -70,6 +70,15 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
+// TestUnbooted: what cannot be booted is said, and not asked.
+func TestUnbooted(t *testing.T) {
+	t.Parallel()
+	o := ask(t, t.Context(), check.BootImage{Board: "tiny", Image: "light", Path: "/nonexistent", Unbooted: "no rig"})
+	if r := o.Result; r.Asked != 0 || r.Note != "tiny/light: not booted: no rig" || r.Error != "" || len(r.Findings) != 0 || len(o.Good) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestGood(t *testing.T) {
 	t.Parallel()
 	i := image(t, qemutest.Device+qemutest.Say)

@@ -91,7 +91,16 @@ func manifest(bed *check.Bed, i check.BootImage) *Manifest {
 		}
 		m := &Manifest{From: "the build's list of packages", Version: string(bed.Version)}
 		for _, p := range c.Packages {
-			m.Packages = append(m.Packages, Package{Name: p.Name, EVR: p.EVR(), Arch: p.Arch, HeaderDigest: p.HeaderDigest})
+			of := Package{Name: p.Name, EVR: p.EVR(), Arch: p.Arch, HeaderDigest: p.HeaderDigest}
+			if bed.Recipes {
+				// A manifest of OpenEmbedded knows no digests. A package that kept its published
+				// file may stand in the image with the same content in another one.
+				of.HeaderDigest = ""
+			}
+			if p.Release == "" {
+				of.EVR, of.Version = "", p.Version
+			}
+			m.Packages = append(m.Packages, of)
 		}
 		return m
 	}

@@ -3,6 +3,7 @@ package security_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,17 @@ func TestCheck(t *testing.T) {
 	r, o = run(bed)
 	if len(r.Findings) != 0 || len(o.Good) != 1 {
 		t.Fatalf("%+v %v", r, o.Good)
+	}
+	// BitBake's manifests have no digests, and no release of a package that is not known.
+	recipes := bed
+	recipes.Recipes, recipes.Contents = true, []check.ImageContent{{Board: "b1", Image: "light", Packages: slices.Clone(contents[0].Packages)}}
+	recipes.Contents[0].Packages[0].HeaderDigest, recipes.Contents[0].Packages[1].Release = distro.DigestOf([]byte("published")), ""
+	if r, _ = run(recipes); len(r.Findings) != 0 {
+		t.Errorf("%+v", r.Findings)
+	}
+	recipes.Contents[0].Packages[1].Version = "2.0"
+	if r, _ = run(recipes); len(r.Findings) != 1 || r.Findings[0].ID != "b1/light:manifest:tool-dbg.core2_64" {
+		t.Errorf("%+v", r.Findings)
 	}
 	memory := o.Good[0]
 	bed.Answered = func(d distro.Digest) (string, bool) { return "1.1-c1", d == memory }
