@@ -2,7 +2,6 @@ package bitbake
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"iter"
 	"maps"
@@ -16,40 +15,6 @@ import (
 	"slipway/internal/errs"
 	"slipway/internal/rpm"
 )
-
-// place is where BitBake leaves a class, below topdir/.
-type place struct {
-	class  distro.Class
-	folder string
-	name   string // before the path in it
-	skip   func(rel string) bool
-}
-
-func never(string) bool { return false }
-
-func hasPart(parts ...string) func(string) bool {
-	return func(rel string) bool {
-		return slices.ContainsFunc(strings.Split(rel, "/"), func(p string) bool { return slices.Contains(parts, p) })
-	}
-}
-
-var places = []place{
-	{distro.Configuration, "conf", "bitbake/", func(rel string) bool { return rel == "slipway-machine.conf" }},
-	{distro.ConsoleLog, "events", "events/", never},
-	{distro.Buildhistory, "buildhistory", "", hasPart(".git")},
-	{distro.Buildhistory, "tmp/pkgdata", "pkgdata/", never},
-	{distro.Downloads, "downloads", "", func(rel string) bool {
-		return strings.Contains(rel, "/") || strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".done") || strings.HasSuffix(rel, ".tmp") // of a fetch that failed
-	}},
-	{distro.Sources, "tmp/deploy/sources", "", never},
-	// A link there is an object of the mirror: it is stored already.
-	{distro.SState, "sstate", "", func(rel string) bool { return strings.HasSuffix(rel, ".lock") || strings.HasSuffix(rel, ".done") }},
-	{distro.Images, "tmp/deploy/images", "", never},
-	{distro.SDK, "tmp/deploy/sdk", "", never},
-	{distro.SBOM, "tmp/deploy/spdx", "spdx/", never},
-	{distro.SBOM, "tmp/deploy/cve", "cve/", never},
-	{distro.SBOM, "tmp/deploy/licenses", "licenses/", never},
-}
 
 // Collect gives what a finished build left, sorted within each place:
 //
@@ -67,7 +32,8 @@ var places = []place{
 //     [FloatingName], when a source's revision is not pinned
 //   - configuration: "bitbake/<file>.conf"; feed-configuration: files of Seed.FeedConfig
 //   - buildhistory with "pkgdata/"; downloads; sources (the archiver's); sstate: objects
-//     that this build made; images; sdk; sbom with "spdx/", "cve/" and "licenses/"
+//     that this build made; images; sdk; sbom with "spdx/", "cve/" and "licenses/";
+//     test-results: "testresults.json"
 //
 // Only regular files are given, and none by way of a link. What a build restored
 // from sstate does not bring is simply not there. A build that is not finished gives
@@ -99,126 +65,117 @@ func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, err
 	if !exists(dir, "finished") {
 		return nil, errs.E(errs.Conflict, "the build is not finished", errs.Hint("build it first: the same command goes on where it stopped"))
 	}
-	top := filepath.Join(dir, "topdir")
-	recipes, err := recipesOf(ctx, top)
+	c := collecting{dir: dir, p: p, t: tree{top: filepath.Join(dir, "topdir")}, mirrors: map[distro.Class]string{distro.SState: b.opt.SState, distro.Downloads: b.opt.Downloads}}
+	all, err := c.outputs(ctx)
+	if err == nil && b.opt.Servers == nil {
+		err = c.add(ctx, &all, place{distro.HashDatabase, "cache", "", func(rel string) bool {
+			return !strings.HasPrefix(rel, "hashserv.db") && !strings.HasPrefix(rel, "prserv.sqlite3")
+		}})
+	}
+	return all, err
+}
+
+// collecting is what BitBake left, on its way to be artifacts: of a build of ours, or
+// of one that another CI made.
+type collecting struct {
+	dir     string // of the build: files of ours are written there
+	p       *plan
+	t       tree
+	mirrors map[distro.Class]string // of what was released; none for a build of others
+	// others leaves out what lies in the tree and is of other builds; nil is nothing.
+	others func(class distro.Class, rel string) bool
+}
+
+// add gives the files of one place.
+func (c *collecting) add(ctx context.Context, all *[]distro.Output, pl place) error {
+	return c.t.walk(ctx, pl.folder, func(rel, path string) error {
+		if !pl.skip(rel) && (c.others == nil || !c.others(pl.class, rel)) {
+			*all = append(*all, distro.Output{Class: pl.class, Name: pl.name + rel, Path: path})
+		}
+		return nil
+	})
+}
+
+// note writes a list of findings as an artifact of class console-log; none is no file.
+func (c *collecting) note(all *[]distro.Output, name string, lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	path := filepath.Join(c.dir, name)
+	*all = append(*all, distro.Output{Class: distro.ConsoleLog, Name: name, Path: path})
+	return writeFile(path, []byte(strings.Join(lines, "\n")+"\n"))
+}
+
+func (c *collecting) outputs(ctx context.Context) ([]distro.Output, error) {
+	recipes, err := recipesOf(ctx, c.t)
 	if err != nil {
 		return nil, err
 	}
-	all, rows, err := packages(ctx, p, top, recipes)
+	all, rows, err := packages(ctx, c.p, c.t, recipes)
 	if err != nil {
 		return nil, err
 	}
-	numbers := filepath.Join(dir, "numbers.json")
+	numbers := filepath.Join(c.dir, "numbers.json")
 	if err := writeFile(numbers, distro.CanonicalJSON(rows)); err != nil {
 		return nil, err
 	}
-	all = append(all, distro.Output{Class: distro.PRDatabase, Name: "numbers.json", Path: numbers},
-		distro.Output{Class: distro.ConsoleLog, Name: "console.log", Path: filepath.Join(dir, "console.log")})
-	if exists(dir, UnfetchedName) {
-		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: UnfetchedName, Path: filepath.Join(dir, UnfetchedName)})
+	all = append(all, distro.Output{Class: distro.PRDatabase, Name: "numbers.json", Path: numbers})
+	for _, name := range []string{"console.log", UnfetchedName} {
+		if exists(c.dir, name) {
+			all = append(all, distro.Output{Class: distro.ConsoleLog, Name: name, Path: filepath.Join(c.dir, name)})
+		}
 	}
-	if info, err := os.Lstat(filepath.Join(top, "bitbake-cookerdaemon.log")); err == nil && info.Mode().IsRegular() {
-		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: info.Name(), Path: filepath.Join(top, info.Name())})
-	}
-	add := func(class distro.Class, root, folder, name string, skip func(string) bool) error {
-		return walk(ctx, root, folder, func(rel, path string) error {
-			if !skip(rel) {
-				all = append(all, distro.Output{Class: class, Name: name + rel, Path: path})
-			}
-			return nil
-		})
+	if path := c.t.path("bitbake-cookerdaemon.log"); regular(path) {
+		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: filepath.Base(path), Path: path})
 	}
 	for _, pl := range places {
-		if err := add(pl.class, top, pl.folder, pl.name, pl.skip); err != nil {
+		if err := c.add(ctx, &all, pl); err != nil {
 			return nil, err
 		}
 	}
-	if p.Seed.FeedConfig != "" {
-		if err := add(distro.FeedConfiguration, p.Seed.FeedConfig, ".", "", never); err != nil {
-			return nil, err
-		}
-	}
-	if b.opt.Servers == nil {
-		err := add(distro.HashDatabase, top, "cache", "", func(rel string) bool {
-			return !strings.HasPrefix(rel, "hashserv.db") && !strings.HasPrefix(rel, "prserv.sqlite3")
+	if c.p.Seed.FeedConfig != "" {
+		err := walk(ctx, c.p.Seed.FeedConfig, ".", func(rel, path string) error {
+			all = append(all, distro.Output{Class: distro.FeedConfiguration, Name: rel, Path: path})
+			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	for _, l := range []place{{distro.SState, "sstate", "", nil}, {distro.Downloads, "downloads", "", nil}} {
-		from, err := released(ctx, top, l.folder, map[distro.Class]string{distro.SState: b.opt.SState, distro.Downloads: b.opt.Downloads}[l.class])
+	for _, class := range []distro.Class{distro.SState, distro.Downloads} {
+		from, err := released(ctx, c.t.top, string(class), c.mirrors[class])
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range from {
-			all = append(all, distro.Output{Class: l.class, Name: name, Released: true})
+			all = append(all, distro.Output{Class: class, Name: name, Released: true})
 		}
 	}
-	logs, err := taskLogs(ctx, top)
+	logs, err := taskLogs(ctx, c.t)
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := ranTasks(ctx, top)
+	tasks, err := ranTasks(ctx, c.t)
 	if err == nil {
-		err = writeFile(filepath.Join(dir, TasksName), distro.CanonicalJSON(tasks))
+		err = writeFile(filepath.Join(c.dir, TasksName), distro.CanonicalJSON(tasks))
+	}
+	have := map[string]bool{}
+	for _, o := range all {
+		if o.Package != nil {
+			have[o.Package.Name] = true
+		}
+	}
+	if err == nil {
+		err = c.note(&all, MissingName, missingPackages(have, recipes, tasks))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if missing := missingPackages(all, recipes, tasks); len(missing) > 0 {
-		path := filepath.Join(dir, MissingName)
-		if err := writeFile(path, []byte(strings.Join(missing, "\n")+"\n")); err != nil {
-			return nil, err
-		}
-		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: MissingName, Path: path})
+	floating, err := floatingSources(ctx, c.t, tasks)
+	if err == nil {
+		err = c.note(&all, FloatingName, floating)
 	}
-	floating, err := floatingSources(ctx, top, tasks)
-	if err != nil {
-		return nil, err
-	}
-	if len(floating) > 0 {
-		path := filepath.Join(dir, FloatingName)
-		if err := writeFile(path, []byte(strings.Join(floating, "\n")+"\n")); err != nil {
-			return nil, err
-		}
-		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: FloatingName, Path: path})
-	}
-	return append(append(all, logs...), distro.Output{Class: distro.TaskLog, Name: TasksName, Path: filepath.Join(dir, TasksName)}), err
-}
-
-// walk calls f with every regular file below root/folder, in order. That folder may
-// be missing; a link on the way to it is refused, and links in it are passed by: the
-// build user made them, and we may be root.
-func walk(ctx context.Context, root, folder string, f func(rel, path string) error) error {
-	start := filepath.Join(root, folder)
-	realRoot, err := filepath.EvalSymlinks(root)
-	if err != nil {
-		return errs.E(errs.NotFound, "folder "+root, err)
-	}
-	found, err := filepath.EvalSymlinks(start)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return errs.E(errs.Unavailable, "folder "+start, err)
-	}
-	if found != filepath.Join(realRoot, folder) {
-		return errs.E(errs.Denied, start+" is a link to "+found, errs.Hint("a build may not put its output elsewhere: take TMPDIR and DEPLOY_DIR out of conf"))
-	}
-	return filepath.WalkDir(start, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return errs.E(errs.Unavailable, "read "+path, err)
-		}
-		if !e.Type().IsRegular() {
-			return ctx.Err()
-		}
-		rel, err := filepath.Rel(start, path)
-		if err != nil {
-			return err
-		}
-		return f(filepath.ToSlash(rel), path)
-	})
+	return append(append(all, logs...), distro.Output{Class: distro.TaskLog, Name: TasksName, Path: filepath.Join(c.dir, TasksName)}), err
 }
 
 // released gives the names of a mirror's files that a folder of the build links to:
@@ -253,7 +210,7 @@ func released(ctx context.Context, top, folder, mirror string) ([]string, error)
 }
 
 // packages reads deploy/rpm; it gives the base's numbers with those of this build.
-func packages(ctx context.Context, p *plan, top string, recipes map[string]packaged) ([]distro.Output, []distro.NumberRow, error) {
+func packages(ctx context.Context, p *plan, t tree, recipes map[string]packaged) ([]distro.Output, []distro.NumberRow, error) {
 	base := map[string]distro.PackageRecord{}
 	for _, r := range p.Known {
 		base[r.NEVRA()] = r
@@ -264,7 +221,7 @@ func packages(ctx context.Context, p *plan, top string, recipes map[string]packa
 	}
 	contents := map[distro.NumberKey]map[string]distro.Digest{}
 	var out []distro.Output
-	err := walk(ctx, top, "tmp/deploy/rpm", func(rel, path string) error {
+	err := t.walk(ctx, "tmp/deploy/rpm", func(rel, path string) error {
 		if !strings.HasSuffix(rel, ".rpm") {
 			return nil
 		}
@@ -329,9 +286,9 @@ type packaged struct {
 
 // recipesOf gives what pkgdata says of each package, by the package's name after
 // Debian renaming.
-func recipesOf(ctx context.Context, top string) (map[string]packaged, error) {
+func recipesOf(ctx context.Context, t tree) (map[string]packaged, error) {
 	out := map[string]packaged{}
-	err := walk(ctx, top, "tmp/pkgdata", func(rel, path string) error {
+	err := t.walk(ctx, "tmp/pkgdata", func(rel, path string) error {
 		parts := strings.Split(rel, "/")
 		if len(parts) != 3 || parts[1] != "runtime" || strings.HasSuffix(rel, ".packaged") {
 			return nil
@@ -355,16 +312,11 @@ const MissingName = "missing-packages.txt"
 
 // missingPackages gives "<package> of recipe <recipe>", sorted: those of recipes whose
 // packages were written or restored in this build. Of others nothing is expected.
-func missingPackages(found []distro.Output, recipes map[string]packaged, tasks []Task) []string {
-	wrote, have := map[string]bool{}, map[string]bool{}
+func missingPackages(have map[string]bool, recipes map[string]packaged, tasks []Task) []string {
+	wrote := map[string]bool{}
 	for _, t := range tasks {
 		if parts := strings.Split(t.Name, "/"); parts[3] == "log.do_package_write_rpm" {
 			wrote[parts[1]] = true
-		}
-	}
-	for _, o := range found {
-		if o.Package != nil {
-			have[o.Package.Name] = true
 		}
 	}
 	var out []string
@@ -383,13 +335,13 @@ const FloatingName = "floating-sources.txt"
 // floatingSources asks buildhistory's latest_srcrev of the recipes of this build, where
 // "# SRCREV..." is the revision as the recipe or the configuration has it. It gives
 // "<recipe>: <what it was this time>", sorted.
-func floatingSources(ctx context.Context, top string, tasks []Task) ([]string, error) {
+func floatingSources(ctx context.Context, t tree, tasks []Task) ([]string, error) {
 	built := map[string]bool{}
 	for _, t := range tasks {
 		built[strings.Split(t.Name, "/")[1]] = true
 	}
 	var out []string
-	err := walk(ctx, top, "buildhistory/packages", func(rel, path string) error {
+	err := t.walk(ctx, "buildhistory/packages", func(rel, path string) error {
 		parts := strings.Split(rel, "/")
 		if len(parts) != 3 || parts[2] != "latest_srcrev" || !built[parts[1]] {
 			return nil

@@ -32,6 +32,8 @@ type plan struct {
 	Conf    map[string]string      `json:"conf"`    // the generated files
 	Base    []distro.NumberRow     `json:"base"`    // the base's PR database
 	Known   []distro.PackageRecord `json:"known"`   // the base's packages
+
+	Imported *imported `json:"imported,omitempty"` // what another CI built
 }
 
 var versionLine = regexp.MustCompile(`(?m)^__version__ = "([^"]+)"`)

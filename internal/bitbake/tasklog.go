@@ -25,9 +25,9 @@ type Task struct {
 var stamp = regexp.MustCompile(`^(.+)\.(do_[A-Za-z0-9_]+?)(_setscene)?\.([0-9a-f]{64})(?:\.[^.]+)?$`)
 
 // ranTasks reads tmp/stamps: what ran, and what was restored, with unihashes. Sorted.
-func ranTasks(ctx context.Context, top string) ([]Task, error) {
+func ranTasks(ctx context.Context, t tree) ([]Task, error) {
 	out := []Task{}
-	err := walk(ctx, top, "tmp/stamps", func(rel, path string) error {
+	err := t.walk(ctx, "tmp/stamps", func(rel, path string) error {
 		parts := strings.Split(rel, "/")
 		m := stamp.FindStringSubmatch(parts[len(parts)-1])
 		if len(parts) == 3 && m != nil {
@@ -42,9 +42,9 @@ func ranTasks(ctx context.Context, top string) ([]Task, error) {
 }
 
 // taskLogs gives the newest log of each task: BitBake links log.do_x to log.do_x.<pid>.
-func taskLogs(ctx context.Context, top string) ([]distro.Output, error) {
+func taskLogs(ctx context.Context, t tree) ([]distro.Output, error) {
 	var out []distro.Output
-	err := walk(ctx, top, "tmp/work", func(rel, path string) error {
+	err := t.walk(ctx, "tmp/work", func(rel, path string) error {
 		parts := strings.Split(rel, "/")
 		if len(parts) != 5 || parts[3] != "temp" || !strings.HasPrefix(parts[4], "log.do_") {
 			return nil
@@ -71,16 +71,18 @@ func (b *Builder) Logs(ctx context.Context, dir string) []distro.Output {
 		out = append(out, distro.Output{Class: distro.ConsoleLog, Name: "console.log", Path: path})
 	}
 	top := filepath.Join(dir, "topdir")
-	if info, err := os.Lstat(filepath.Join(top, "bitbake-cookerdaemon.log")); err == nil && info.Mode().IsRegular() {
-		out = append(out, distro.Output{Class: distro.ConsoleLog, Name: info.Name(), Path: filepath.Join(top, info.Name())})
+	if path := filepath.Join(top, "bitbake-cookerdaemon.log"); regular(path) {
+		out = append(out, distro.Output{Class: distro.ConsoleLog, Name: filepath.Base(path), Path: path})
 	}
-	logs, _ := taskLogs(ctx, top) // what cannot be read is no log
+	logs, _ := taskLogs(ctx, tree{top: top}) // what cannot be read is no log
 	return append(out, logs...)
 }
 
 // LogOf reports whether the log of that name is the one of a task as people write
 // it: "hello:do_compile", "hello-1.0-r0:do_compile" (as BitBake does) or the name itself.
-func (b *Builder) LogOf(name, task string) bool {
+func (b *Builder) LogOf(name, task string) bool { return logOf(name, task) }
+
+func logOf(name, task string) bool {
 	if name == task {
 		return true
 	}

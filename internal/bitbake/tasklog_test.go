@@ -27,7 +27,7 @@ func TestTasksAndLogs(t *testing.T) {
 	if err := os.Symlink("log.do_compile.12", filepath.Join(dir, "topdir/tmp/work/core2-64-fixture-linux/hello/1.0/temp/log.do_compile")); err != nil {
 		t.Fatal(err)
 	}
-	tasks, err := ranTasks(t.Context(), filepath.Join(dir, "topdir"))
+	tasks, err := ranTasks(t.Context(), tree{top: filepath.Join(dir, "topdir")})
 	name := "core2-64-fixture-linux/hello/1.0/log.do_"
 	want := []Task{{name + "compile", hash, false}, {name + "package", hash, true}, {name + "packagedata", hash, false}}
 	if err != nil || !slices.Equal(tasks, want) {

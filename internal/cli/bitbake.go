@@ -32,6 +32,18 @@ func bitbakeBuilder(def *config.Definition, settings *config.Settings, m cycle.M
 	return bitbake.New(opt)
 }
 
+// importer wires what another CI built; without a folder of it only logs are asked for.
+func importer(def *config.Definition, m cycle.Means) *bitbake.Importer {
+	opt := bitbake.ImportOptions{Release: def.Builder.Release, Images: map[string][]string{}}
+	for _, b := range def.Boards {
+		opt.Images[b.Name] = b.Images
+	}
+	if m.Import != nil {
+		opt.Dir, opt.Parts = m.Import.Dir, m.Import.Parts
+	}
+	return bitbake.NewImporter(opt)
+}
+
 // askSettings prints what BitBake's configuration lacks; documents: BitBake is not asked.
 func (a *app) askSettings(ctx context.Context, documents bool) error {
 	good := func() error {

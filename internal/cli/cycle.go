@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"slipway/internal/bitbake"
 	"slipway/internal/cycle"
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -28,14 +29,23 @@ func first(args []string) string {
 
 func (a *app) buildCmd() *cobra.Command {
 	var version string
+	var from handover
 	c := &cobra.Command{Use: "build", Short: "capture, restore the base, build, collect: ends with a candidate", Args: cobra.NoArgs,
-		Example: "  slipway build\n  slipway build --for 1.2",
+		Example: "  slipway build\n  slipway build --for 1.2\n  slipway build --import /srv/ci/build --part downloads=/srv/downloads",
 		Long: `Build captures everything that decides the build (the revision), restores the last
 release's databases, builds, and collects the artifacts into a candidate such as
-1.2-c1. A build that was cut off is resumed by the same command.`,
+1.2-c1. A build that was cut off is resumed by the same command.
+
+With builder: {kind: import} another CI builds: --import takes the build folder that
+it left, looks at all of it, and makes it the candidate (docs/builder-import.md). Parts
+that lie elsewhere are named by --part: ` + strings.Join(bitbake.PartNames(), ", ") + `.`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			handed, err := from.handed()
+			if err != nil {
+				return err
+			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				b, err := w.Make(ctx, version)
+				b, err := w.MakeFrom(ctx, version, handed)
 				if err != nil {
 					return err
 				}
@@ -52,6 +62,7 @@ release's databases, builds, and collects the artifacts into a candidate such as
 			})
 		}}
 	c.Flags().StringVar(&version, "for", "", "the release's version (default: the next)")
+	from.flags(c)
 	return c
 }
 
@@ -289,14 +300,19 @@ func (a *app) rejectCmd() *cobra.Command {
 func (a *app) runCmd() *cobra.Command {
 	var yes bool
 	var by, version string
+	var from handover
 	c := &cobra.Command{Use: "run", Short: "build and test; with --yes approve and publish when the gate is green", Args: cobra.NoArgs,
 		Example: "  slipway run\n  slipway run --yes --by \"Ada Byron\"",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if yes && strings.TrimSpace(by) == "" {
 				return errs.E(errs.Invalid, "an approval needs a name", errs.Hint("slipway run --yes --by \"Your Name\""))
 			}
+			handed, err := from.handed()
+			if err != nil {
+				return err
+			}
 			return a.with(c.Context(), write, func(ctx context.Context, w *cycle.Workspace) error {
-				b, err := w.Make(ctx, version)
+				b, err := w.MakeFrom(ctx, version, handed)
 				if err != nil {
 					return err
 				}
@@ -322,6 +338,7 @@ func (a *app) runCmd() *cobra.Command {
 	c.Flags().BoolVar(&yes, "yes", false, "approve and publish when the gate is green")
 	c.Flags().StringVar(&by, "by", "", "who approves")
 	c.Flags().StringVar(&version, "for", "", "the release's version (default: the next)")
+	from.flags(c)
 	return c
 }
 

@@ -46,7 +46,7 @@ const (
 // checks are the checks of a definition, in the order in which they are shown.
 func checks(builder string) []check.Check {
 	all := allChecks()
-	if builder != config.BitBake {
+	if !config.Yocto(builder) {
 		all = all[len(told.All()):]
 	}
 	return all
@@ -129,8 +129,11 @@ func (a *app) with(ctx context.Context, m mode, f func(ctx context.Context, w *c
 		if m.Definition != nil {
 			def = m.Definition
 		}
-		if def.Builder.Kind == config.BitBake {
+		switch def.Builder.Kind {
+		case config.BitBake:
 			return bitbakeBuilder(def, settings, m), nil
+		case config.Import:
+			return importer(def, m), nil
 		}
 		return rpmbuild.New(rpmbuild.Options{Jobs: settings.Build.Jobs, Arches: def.Builder.Arches, Sandbox: settings.Build.Sandbox, Hide: []string{keyDir, rootDir(keyDir)}, Numbers: m.Numbers}), nil
 	}

@@ -8,12 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/internal/cycle"
+	"slipway/internal/distro"
 	"slipway/internal/ui"
 )
 
 func (a *app) tombstoneCmd() *cobra.Command {
 	var by, because string
-	var dry bool
+	var dry, sources bool
 	c := &cobra.Command{Use: "tombstone PACKAGE | FILE...", Short: "remove published bytes because a law says so: a signed notice takes their place", Args: cobra.MinimumNArgs(1),
 		Example: "  slipway tombstone hello-1.0-1.noarch --because \"court order 4 O 12/26\" --by \"Ada Byron\" --dry-run\n  slipway tombstone 1/images/qemux86-64/1.3/light-qemux86-64-1.3.img --because \"court order 4 O 12/26\" --by \"Ada Byron\"",
 		Long: `Tombstone is the one command that removes what was published: packages, named as feed
@@ -23,7 +24,9 @@ or a court leaves no choice, and withdraw for everything else.
 A new serial offers the files no more. Then a notice with name and reason, signed by the
 metadata key and in the transparency log, stands in the place of the bytes, and slipway
 verify tells a removal from damage. Release statements, snapshots and the log stay; the
-release can be restored but for these files. The artifact store loses the bytes, too.
+release can be restored but for these files. The artifact store loses the bytes, too, and
+so does the build cache, public or not: BitBake's objects of the recipe that hold them.
+Sources of the recipe, from which the next version is made, go with --sources.
 
 It cannot be undone. It does not reach mirrors, devices, restored folders and backups, nor
 images that hold a package: those are listed. --dry-run shows what would go.`,
@@ -33,7 +36,7 @@ images that hold a package: those are listed. --dry-run shows what would go.`,
 				m = read
 			}
 			return a.with(c.Context(), m, func(ctx context.Context, w *cycle.Workspace) error {
-				done, err := w.Tombstone(ctx, args, by, because, dry)
+				done, err := w.Tombstone(ctx, args, by, because, sources, dry)
 				if err == nil && !dry {
 					err = a.copyOut(ctx, w)
 				}
@@ -45,6 +48,7 @@ images that hold a package: those are listed. --dry-run shows what would go.`,
 		}}
 	c.Flags().StringVar(&by, "by", "", "who says so; published")
 	c.Flags().StringVar(&because, "because", "", "why; published")
+	c.Flags().BoolVar(&sources, "sources", false, "the public sources of the packages' recipes go, too")
 	c.Flags().BoolVar(&dry, "dry-run", false, "only show what would go")
 	return c
 }
@@ -63,6 +67,19 @@ func writeTombstone(out io.Writer, t cycle.Tombstone) {
 			fmt.Fprintf(out, " %s", v)
 		}
 		fmt.Fprintln(out)
+	}
+	kinds := map[distro.Class]int{}
+	for _, a := range t.Cache {
+		kinds[a.Class]++
+	}
+	if n := kinds[distro.SState]; n > 0 {
+		fmt.Fprintf(out, "%s %d objects of the build cache that hold it\n", did, n)
+	}
+	if n := kinds[distro.Downloads]; n > 0 {
+		fmt.Fprintf(out, "%s %d sources\n", did, n)
+	}
+	for _, name := range t.Sources {
+		fmt.Fprintf(out, "note: the source %s stays public: --sources removes it, too\n", name)
 	}
 	for _, name := range t.Images {
 		fmt.Fprintf(out, "note: the image %s holds it and stays: name it, too, if it must go\n", name)

@@ -64,12 +64,12 @@ func (d *Definition) checkBuilder() {
 	if b.Kind == BitBake && b.Release == "" && !d.doc.given("builder.release") {
 		d.doc.missing("builder.release", "builder.release is missing", "the Yocto release that the layers belong to: wrynose")
 	}
-	only := func(path, set, kind string) {
-		if set != "" && b.Kind != kind {
-			d.doc.at(path, fmt.Sprintf("%s does nothing with builder %s", path, b.Kind), "it is for "+kind+": remove it, or change builder.kind")
+	only := func(path, set string, kinds ...string) {
+		if set != "" && !slices.Contains(kinds, b.Kind) {
+			d.doc.at(path, fmt.Sprintf("%s does nothing with builder %s", path, b.Kind), "it is for "+strings.Join(kinds, " and ")+": remove it, or change builder.kind")
 		}
 	}
-	only("builder.release", b.Release, BitBake)
+	only("builder.release", b.Release, BitBake, Import)
 	only("conf", d.Conf, BitBake)
 	only("builder.arches", strings.Join(b.Arches, " "), RPMBuild)
 	if b.Kind == RPMBuild && len(b.Arches) == 0 {

@@ -40,7 +40,7 @@ type Series struct {
 // Builder says what builds.
 type Builder struct {
 	Kind    string   `json:"kind" jsonschema:"enum=bitbake,enum=rpmbuild,enum=import,default=rpmbuild" jsonschema_description:"bitbake; rpmbuild, the embedded builder; import, a deploy tree that another CI made."`
-	Release string   `json:"release,omitempty" rule:"word" jsonschema_description:"Yocto release (bitbake only)."`
+	Release string   `json:"release,omitempty" rule:"word" jsonschema_description:"Yocto release (bitbake and import)."`
 	Arches  []string `json:"arches,omitempty" rule:"arch" jsonschema_description:"Architectures of packages beside noarch (rpmbuild only); x86_64 when absent."`
 }
 
@@ -50,6 +50,10 @@ const (
 	RPMBuild = "rpmbuild"
 	Import   = "import"
 )
+
+// Yocto reports whether a BitBake makes what a builder of that kind gives: here, or in
+// another CI.
+func Yocto(kind string) bool { return kind == BitBake || kind == Import }
 
 // Layer is a folder with recipes or specs: in the workspace's own git
 // repository (Path alone) or in another one (URL).

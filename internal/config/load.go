@@ -133,13 +133,3 @@ func (d *Definition) CheckIDs(known, imageRules []string) error {
 	}
 	return d.doc.result()
 }
-
-// CanBuild gives nil when this slipway can build with the definition's builder.
-func (d *Definition) CanBuild() error {
-	if d.Builder.Kind == RPMBuild || d.Builder.Kind == BitBake {
-		return nil
-	}
-	d.doc.findings = nil
-	d.doc.at("builder.kind", fmt.Sprintf("builder %s is not built yet", d.Builder.Kind), "this slipway builds with kind: bitbake or rpmbuild")
-	return d.doc.result()
-}

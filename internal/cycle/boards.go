@@ -50,14 +50,14 @@ func (w *Workspace) boards(layer func(config.Layer) string) ([]Board, error) {
 // boardsHere are the boards of the definition as it is now, boardsOf as a build had
 // them. With BitBake they are what it said when it was asked last.
 func (w *Workspace) boardsHere() ([]Board, error) {
-	if w.bitbake() {
+	if w.yocto() {
 		return w.describedBoards(w.Definition.Series.Name)
 	}
 	return w.boards(w.hereLayer)
 }
 
 func (w *Workspace) boardsOf(id distro.BuildID) ([]Board, error) {
-	if w.bitbake() {
+	if w.yocto() {
 		return w.describedBoards(string(id))
 	}
 	return w.boards(w.exportedLayer(id))
@@ -87,7 +87,7 @@ func (w *Workspace) exportedLayer(id distro.BuildID) func(config.Layer) string {
 // architectures, and those of each board's own packages and its SoC family's.
 func (w *Workspace) scopes() []string {
 	arches := w.Definition.Builder.Arches
-	if len(arches) == 0 && !w.bitbake() {
+	if len(arches) == 0 && !w.yocto() {
 		arches = []string{"x86_64"}
 	}
 	out := append([]string{"noarch"}, arches...)

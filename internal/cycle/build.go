@@ -25,6 +25,15 @@ import (
 // ends with a candidate. A build that was cut off and has the same revision is
 // resumed. It fails with Locked at once when the workspace is busy.
 func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
+	return w.MakeFrom(ctx, version, nil)
+}
+
+// MakeFrom is Make for a series that another CI builds: nothing is built, and what it
+// handed over becomes the candidate.
+func (w *Workspace) MakeFrom(ctx context.Context, version string, from *Handed) (Build, error) {
+	if err := w.mayImport(from); err != nil {
+		return Build{}, err
+	}
 	lock, err := w.lock(ctx, "work")
 	if err != nil {
 		return Build{}, err
@@ -41,15 +50,22 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 		return Build{}, err
 	}
 	defer numbers.databases.Close()
-	builder, err := w.Builder(Means{Numbers: numbers, SState: w.mirrorDir(distro.SState), Downloads: w.mirrorDir(distro.Downloads),
+	builder, err := w.Builder(Means{Numbers: numbers, Import: from, SState: w.mirrorDir(distro.SState), Downloads: w.mirrorDir(distro.Downloads),
 		Serve: func(ctx context.Context, id distro.BuildID) (*fork.Build, error) {
 			return numbers.databases.Fork(ctx, w.overlay(id))
 		}})
 	if err != nil {
 		return Build{}, err
 	}
+	var imported *importing
+	if from != nil {
+		if imported, err = w.lookAt(ctx, builder, version, *from); err != nil {
+			return Build{}, err
+		}
+		defer imported.Close()
+	}
 	t := w.Talk.Step("capture")
-	c, err := w.capture(ctx, builder)
+	c, err := w.capture(ctx, builder, imported)
 	if err != nil {
 		t.Failed("")
 		return Build{}, err
@@ -64,6 +80,9 @@ func (w *Workspace) Make(ctx context.Context, version string) (Build, error) {
 	}
 	err = w.run(ctx, "build/"+string(b.ID), w.buildSteps(&b, c, builder, numbers))
 	resume := errs.Hint("slipway build goes on where it stopped")
+	if from != nil {
+		resume = errs.Hint("the same command goes on where it stopped")
+	}
 	var damaged damagedPublication
 	switch {
 	case err == nil:
@@ -207,10 +226,14 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *
 			return nil
 		}},
 		{Name: "build", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			t := w.Talk.Step(fmt.Sprintf("build %s for %s", b.ID, b.Version))
+			title := "build"
+			if c.imported != nil {
+				title = "take"
+			}
+			t := w.Talk.Step(fmt.Sprintf("%s %s for %s", title, b.ID, b.Version))
 			total, kept := 0, 0
 			tasks := map[string]Task{}
-			many := w.bitbake() // tasks by the thousand: only what is at work is told
+			many := w.yocto() // tasks by the thousand: only what is at work is told
 			err := builder.Build(ctx, filepath.Join(dir, "build"), func(e distro.BuildEvent) {
 				total = max(total, e.Total)
 				if many && (e.Type == "note" || e.Type == "plan") {
@@ -245,6 +268,9 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *
 				beat(e.Task)
 			})
 			summary := fmt.Sprintf("%d tasks", total)
+			if c.imported != nil {
+				summary = "built by another CI"
+			}
 			if kept > 0 {
 				summary += fmt.Sprintf(", %d of them kept unbuilt: their inputs are those of the base", kept)
 			}
@@ -261,7 +287,7 @@ func (w *Workspace) buildSteps(b *Build, c *captured, builder Builder, numbers *
 			return end(t, err, n)
 		}},
 		{Name: "images", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			if len(w.Definition.Boards) == 0 || w.bitbake() { // BitBake's own images were collected
+			if len(w.Definition.Boards) == 0 || w.yocto() { // BitBake's own images were collected
 				return nil
 			}
 			t := w.Talk.Step("images")

@@ -22,21 +22,19 @@ type captured struct {
 	revision   distro.Revision
 	definition []byte
 	conf       map[string][]byte // generated feed configuration
+	imported   *importing        // what another CI built; nil when this workspace builds
 }
 
 // capture reads everything that decides a build: the definition, the layers as
 // really checked out, the sources, the feed configuration, the builder's tools
 // and the base release. All that is wrong is reported at once, and nothing is
 // recorded.
-func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, error) {
+func (w *Workspace) capture(ctx context.Context, builder Builder, from *importing) (*captured, error) {
 	d := w.Definition
-	if err := d.CanBuild(); err != nil {
-		return nil, err
-	}
 	if err := d.CheckFolders(w.Dir); err != nil {
 		return nil, err
 	}
-	c := &captured{revision: distro.Revision{Schema: 1, Distribution: d.Distribution, Series: d.Series.Name, Conf: map[string]distro.Digest{}}}
+	c := &captured{imported: from, revision: distro.Revision{Schema: 1, Distribution: d.Distribution, Series: d.Series.Name, Conf: map[string]distro.Digest{}}}
 	r := &c.revision
 	var found errs.List
 	var err error
@@ -44,8 +42,15 @@ func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, er
 		return nil, errs.E(errs.NotFound, "slipway.yaml", err)
 	}
 	r.Definition = distro.DigestOf(c.definition)
-	for _, l := range d.EnabledLayers() {
+	all := d.EnabledLayers()
+	if from != nil {
+		all = from.layers
+	}
+	for _, l := range all {
 		pin, err := layers.Inspect(ctx, w.Dir, layerOf(l))
+		if err == nil {
+			err = from.here(l, pin)
+		}
 		if err != nil {
 			found = append(found, err)
 			continue
@@ -63,6 +68,8 @@ func (w *Workspace) capture(ctx context.Context, builder Builder) (*captured, er
 	}
 	if r.Builder, err = builder.Pin(ctx); err != nil {
 		found = append(found, err)
+	} else if from != nil {
+		r.Builder.Tools["packages"] = string(from.digest)
 	}
 	public, err := w.Public()
 	if err != nil {
@@ -100,7 +107,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 	dir := w.work(b.ID)
 	s := distro.Seed{Version: b.Version, Build: b.ID, Title: w.Definition.Title, Layers: map[string]string{},
 		Sources: filepath.Join(dir, "sources"), FeedConfig: filepath.Join(dir, "feed-configuration")}
-	if w.bitbake() {
+	if w.yocto() {
 		var err error
 		if s.Layers, err = w.checkOut(ctx, b.Revision, filepath.Join(dir, "layers"), func(i int) (string, error) {
 			return layers.Repository(ctx, w.Dir, layerOf(w.Definition.EnabledLayers()[i]))
@@ -109,7 +116,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		}
 	}
 	for i, pin := range b.Revision.Layers {
-		if w.bitbake() {
+		if w.yocto() {
 			break
 		}
 		dest := filepath.Join(dir, "layers", pin.Name)
@@ -125,7 +132,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		}
 		s.Layers[pin.Name] = dest
 	}
-	if !w.bitbake() {
+	if !w.yocto() {
 		boards, err := w.boards(w.exportedLayer(b.ID))
 		if err != nil {
 			return s, err
@@ -159,7 +166,7 @@ func (w *Workspace) seed(ctx context.Context, b Build, c *captured) (distro.Seed
 		}
 		s.Numbers, s.Packages = base.Numbers, slices.Concat(gone.standing(feed.Twins(base.Packages, twins)), base.Internal)
 	}
-	if w.bitbake() {
+	if w.yocto() {
 		return s, w.seedBitBake(ctx, b, &s)
 	}
 	return s, nil

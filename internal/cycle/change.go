@@ -33,6 +33,8 @@ type Change struct {
 	Advisories []distro.Advisory `json:"advisories,omitempty"`
 	// Removed are the files that a removal takes away.
 	Removed []feed.RemovedFile `json:"removed,omitempty"`
+	// Cache are the objects of the build cache that hold them, and the sources that go, too.
+	Cache []distro.Artifact `json:"cache,omitempty"`
 }
 
 // ChangeKind says what a change is.

@@ -57,6 +57,14 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 			packages = append(packages, *out.Package)
 			continue
 		}
+		if out.Class == distro.TestResults {
+			kept, err := w.collectResults(ctx, *b, out)
+			if err != nil {
+				return "", err
+			}
+			arts = append(arts, kept...)
+			continue
+		}
 		a, err := put(out.Class, out.Name, out.Path)
 		if err != nil {
 			return "", err
@@ -67,8 +75,19 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 			}
 			packages = append(packages, *out.Package)
 		}
-		if out.Class == distro.PRDatabase {
+		if out.Class == distro.PRDatabase && out.Name == "numbers.json" {
 			if err := readJSON(out.Path, &rows); err != nil {
+				return "", err
+			}
+		}
+	}
+	if c.imported != nil {
+		taken, err := w.takeDatabases(ctx, b, c.imported, numbers)
+		if err != nil {
+			return "", err
+		}
+		for _, o := range taken {
+			if _, err := put(o.Class, o.Name, o.Path); err != nil {
 				return "", err
 			}
 		}
@@ -78,7 +97,7 @@ func (w *Workspace) collect(ctx context.Context, b *Build, c *captured, builder 
 		return "", err
 	}
 	classes := []distro.Class{distro.PRDatabase}
-	if w.bitbake() {
+	if w.yocto() {
 		classes = append(classes, distro.HashDatabase) // one file is both
 	}
 	for _, class := range classes {

@@ -166,7 +166,7 @@ func (n *numbers) recordOutputs(ctx context.Context, w *Workspace, b *Build, row
 		outputs[i] = fork.Output{Recipe: r.Source, Version: r.Version, Arch: r.Arch, Number: r.Number, Inputs: r.Inputs.Hex(), Content: r.Content.Hex()}
 	}
 	dir := w.overlay(b.ID)
-	if w.bitbake() {
+	if w.yocto() {
 		outputs = nil // it has asked and reported itself
 	}
 	if err := n.databases.Record(ctx, dir, b.Created, outputs); err != nil {

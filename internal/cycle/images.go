@@ -263,8 +263,8 @@ func (w *Workspace) sameAsTested(ctx context.Context, m compose.Manifest) error 
 // candidate that is open, else of the last release.
 func (w *Workspace) ComposeOne(ctx context.Context, board, image, format, dir string) (compose.Manifest, string, error) {
 	none := compose.Manifest{}
-	if w.bitbake() {
-		return none, "", errs.E(errs.Invalid, "the images of this series are BitBake's: a build makes them", errs.Hint("slipway build; slipway restore VERSION brings those of a release"))
+	if w.yocto() {
+		return none, "", errs.E(errs.Invalid, "the images of this series are BitBake's: a build brings them", errs.Hint("slipway build; slipway restore VERSION brings those of a release"))
 	}
 	list, err := w.images(w.hereLayer)
 	if err != nil {
@@ -416,7 +416,7 @@ func (w *Workspace) publishImages(ctx context.Context, v distro.Version, b Build
 
 // bootImages lays out a candidate's disks for the boot check.
 func (w *Workspace) bootImages(ctx context.Context, b Build, dir string) ([]check.BootImage, error) {
-	if w.bitbake() {
+	if w.yocto() {
 		return w.bitbakeDisks(ctx, b, func(a distro.Artifact) (string, error) {
 			path := filepath.Join(dir, "images", filepath.FromSlash(a.Name))
 			return path, w.lendBlob(ctx, a.Digest, path)

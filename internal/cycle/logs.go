@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -169,19 +170,24 @@ func (w *Workspace) tasks(ctx context.Context, b Build) (out []ranTask, err erro
 }
 
 // logOfRestored finds the log of a task that a build took from sstate: of the newest
-// other build that ran the same unihash. nil is none.
+// other build that ran the same unihash. A task before a restored one left no trace in
+// this build: its log is that of a build which ran the restored one. nil is none.
 func (w *Workspace) logOfRestored(ctx context.Context, b Build, is func(name string) bool) (io.ReadCloser, error) {
 	mine, err := w.tasks(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]string{} // unihash -> name of the log
+	exact, recipes := map[string]string{}, map[string]string{} // unihash -> name of the log, folder of the recipe's logs
 	for _, t := range mine {
-		if t.Restored && is(t.Name) {
-			wanted[t.Unihash] = t.Name
+		if !t.Restored {
+			continue
 		}
+		if is(t.Name) {
+			exact[t.Unihash] = t.Name
+		}
+		recipes[t.Unihash] = path.Dir(t.Name)
 	}
-	if len(wanted) == 0 {
+	if len(recipes) == 0 {
 		return nil, nil
 	}
 	builds, err := w.Builds(ctx)
@@ -189,21 +195,37 @@ func (w *Workspace) logOfRestored(ctx context.Context, b Build, is func(name str
 		return nil, err
 	}
 	slices.SortStableFunc(builds, func(a, b Build) int { return b.Created.Compare(a.Created) })
+	var before *LogEntry
+	var ran Build
 	for _, other := range builds {
 		tasks, err := w.tasks(ctx, other)
 		if err != nil {
 			return nil, err
 		}
+		logs := w.Logs(other)
+		made := map[string]bool{} // folders of recipes whose restored tasks ran there
 		for _, t := range tasks {
-			if t.Restored || wanted[t.Unihash] != t.Name {
+			if t.Restored || recipes[t.Unihash] != path.Dir(t.Name) {
 				continue
 			}
-			for _, l := range w.Logs(other) {
+			made[path.Dir(t.Name)] = true
+			if exact[t.Unihash] != t.Name {
+				continue
+			}
+			for _, l := range logs {
 				if l.Name == t.Name && l.Digest != "" {
 					return w.openLog(ctx, other, l)
 				}
 			}
 		}
+		for _, l := range logs {
+			if before == nil && len(exact) == 0 && l.Class == distro.TaskLog && l.Digest != "" && made[path.Dir(l.Name)] && is(l.Name) {
+				before, ran = &l, other
+			}
+		}
 	}
-	return nil, nil
+	if before == nil {
+		return nil, nil
+	}
+	return w.openLog(ctx, ran, *before)
 }

@@ -129,7 +129,7 @@ func (w *Workspace) imageContents(ctx context.Context, b Build) ([]check.ImageCo
 			known[r.HeaderDigest] = r
 		}
 	}
-	if b.Revision.Builder.Kind == config.BitBake {
+	if config.Yocto(b.Revision.Builder.Kind) {
 		return w.bitbakeImages(ctx, b)
 	}
 	var out []check.ImageContent
@@ -172,7 +172,7 @@ func (w *Workspace) publicImages(ctx context.Context, b Build) (map[string]bool,
 		is, _ := today.Public(distro.Images, from...)
 		return was && is
 	}
-	if b.Revision.Builder.Kind == config.BitBake {
+	if config.Yocto(b.Revision.Builder.Kind) {
 		for _, a := range b.Artifacts {
 			if a.Class == distro.Images {
 				out[a.Name] = may(imageOrigins(contents, a.Name))

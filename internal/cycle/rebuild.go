@@ -91,6 +91,10 @@ func (w *Workspace) Rebuild(ctx context.Context, v distro.Version, cached bool) 
 	if err != nil {
 		return out, err
 	}
+	if b.Revision.Builder.Kind == config.Import {
+		return out, errs.E(errs.Invalid, fmt.Sprintf("release %s was built by another CI, and imported: nothing here can build it", v),
+			errs.Hintf("slipway restore %s brings layers, configuration, databases and cache, with which that CI can", v))
+	}
 	if b.Revision.Builder.Kind == "adopted" {
 		return out, errs.E(errs.Invalid, fmt.Sprintf("release %s was adopted: nobody here knows what built it", v))
 	}
@@ -237,7 +241,7 @@ func (w *Workspace) rebuildSeed(ctx context.Context, b Build, dir, release strin
 			return s, errs.Wrap(err, "source %s of %s", pin.Name, pin.Spec)
 		}
 	}
-	if w.bitbake() {
+	if w.yocto() {
 		var err error
 		s.Layers, err = w.checkOut(ctx, b.Revision, filepath.Join(dir, "layers"), func(i int) (string, error) { return repository(i), nil })
 		for _, board := range w.Definition.Boards {

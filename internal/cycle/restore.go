@@ -148,6 +148,9 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 				continue
 			}
 		}
+		if removed(gone.cached(a), string(a.Class)+"/"+a.Name) {
+			continue
+		}
 		f, err := w.Blobs.Open(ctx, a.Digest)
 		copyChecked(f, err, a.Digest, string(a.Class)+"/"+a.Name)
 		out.Artifacts++

@@ -117,6 +117,42 @@ func (w *Workspace) keepResults(ctx context.Context, b Build, file string) ([]di
 		{Class: distro.TestResults, Name: dir + strippedName, Digest: small, Size: n}}, runs, nil
 }
 
+// collectResults keeps the results of tests that a build left, as importResults does
+// those that come later. Runs of other builds, which a folder that stays collects, are
+// left out. What cannot be read stops no build: it is a finding of its own.
+func (w *Workspace) collectResults(ctx context.Context, b Build, out distro.Output) ([]distro.Artifact, error) {
+	f, err := os.Open(out.Path)
+	if err != nil {
+		return nil, errs.E(errs.Unavailable, "results of tests", err)
+	}
+	runs, err := testresults.Read(&until{ctx, f}, out.Name)
+	f.Close()
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if err != nil {
+		d, size, perr := w.Blobs.Put(ctx, strings.NewReader(err.Error()+"\n"))
+		return []distro.Artifact{{Class: distro.ConsoleLog, Name: unreadName, Digest: d, Size: size}}, perr
+	}
+	mine := slices.DeleteFunc(slices.Clone(runs), func(r testresults.Run) bool { return ofAnotherBuild(b, r, out.Name) != nil })
+	file := out.Path
+	if len(mine) == 0 {
+		return nil, nil
+	}
+	if len(mine) < len(runs) {
+		file = filepath.Join(w.work(b.ID), "results", "testresults.json")
+		var text bytes.Buffer
+		if err := testresults.Write(&text, mine); err != nil {
+			return nil, err
+		}
+		if err := writeFile(file, &text, 0o644); err != nil {
+			return nil, errs.E(errs.Unavailable, "write "+file, err)
+		}
+	}
+	arts, _, err := w.keepResults(ctx, b, file)
+	return arts, err
+}
+
 // until ends a long reading when a person wants it.
 type until struct {
 	ctx context.Context

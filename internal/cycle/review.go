@@ -176,7 +176,7 @@ func (w *Workspace) Review(ctx context.Context, name string) (Review, error) {
 
 // layerHas reports whether a layer, as it was built, has a folder of the source.
 func (w *Workspace) layerHas(ctx context.Context, b Build, l distro.LayerPin, source string) bool {
-	if w.bitbake() {
+	if w.yocto() {
 		return true // sourcePaths found the folder
 	}
 	i := slices.IndexFunc(b.Revision.Layers, func(p distro.LayerPin) bool { return p.Name == l.Name })

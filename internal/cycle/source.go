@@ -32,7 +32,10 @@ func (w *Workspace) SourceSet(ctx context.Context, v distro.Version) (source.Set
 	if err != nil {
 		return source.Set{}, err
 	}
-	s := w.sourceSet(b, r)
+	s, err := w.sourceSet(ctx, b, r)
+	if err != nil {
+		return s, err
+	}
 	text, err := w.artifact(ctx, b, distro.Configuration, "slipway.yaml")
 	if err == nil {
 		s.Definition, err = config.ParseDefinition("slipway.yaml", text)
@@ -52,12 +55,16 @@ func (w *Workspace) SourceSet(ctx context.Context, v distro.Version) (source.Set
 }
 
 // sourceSet has the policies of the build and of today, both: what one of them keeps in
-// stays in. The classes are today's.
-func (w *Workspace) sourceSet(b Build, r Release) source.Set {
+// stays in. The classes are today's. What removals took from the cache is not in it.
+func (w *Workspace) sourceSet(ctx context.Context, b Build, r Release) (source.Set, error) {
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return source.Set{}, err
+	}
 	policy := w.Definition.PublicPolicy()
 	policy.Exclude = slices.Concat(policy.Exclude, b.policy(w.Definition).Exclude)
-	return source.Set{Definition: w.Definition, Version: b.Version, Revision: b.Revision, Artifacts: b.Artifacts,
-		Packages: slices.Concat(r.Packages, r.Internal), Policy: policy, Blobs: w.Blobs}
+	return source.Set{Definition: w.Definition, Version: b.Version, Revision: b.Revision, Artifacts: gone.withoutGone(b.Artifacts),
+		Packages: slices.Concat(r.Packages, r.Internal), Policy: policy, Blobs: w.Blobs}, nil
 }
 
 func (w *Workspace) artifact(ctx context.Context, b Build, class distro.Class, name string) ([]byte, error) {
@@ -70,7 +77,7 @@ func (w *Workspace) artifact(ctx context.Context, b Build, class distro.Class, n
 
 // mirrors tells whether the policy of the series lets the cache or the sources out.
 func (w *Workspace) mirrors() bool {
-	return w.bitbake() && (w.Definition.IsPublic(distro.SState) || w.Definition.IsPublic(distro.Downloads))
+	return w.yocto() && (w.Definition.IsPublic(distro.SState) || w.Definition.IsPublic(distro.Downloads))
 }
 
 // publishMirrors adds a release's cache and sources to the publication. keys have the
@@ -80,7 +87,11 @@ func (w *Workspace) publishMirrors(ctx context.Context, keys Keys, v distro.Vers
 	if err != nil {
 		return source.Mirrored{}, err
 	}
-	return source.Mirror(ctx, w.Tree, w.sourceSet(b, r), keys.SState, r.Approval.At)
+	s, err := w.sourceSet(ctx, b, r)
+	if err != nil {
+		return source.Mirrored{}, err
+	}
+	return source.Mirror(ctx, w.Tree, s, keys.SState, r.Approval.At)
 }
 
 // PublishMirrors adds the cache and the sources of all releases to the publication,

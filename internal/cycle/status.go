@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"slipway/internal/config"
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/flow"
@@ -18,9 +19,10 @@ type Status struct {
 	Series       string          `json:"series"`
 	Head         distro.Version  `json:"head,omitempty"`
 	Serial       int             `json:"serial"`
-	Releases     []ReleaseStatus `json:"releases"` // newest first
-	Builds       []BuildStatus   `json:"builds"`   // newest first
-	Next         string          `json:"next"`     // the command that goes on
+	Releases     []ReleaseStatus `json:"releases"`     // newest first
+	Builds       []BuildStatus   `json:"builds"`       // newest first
+	Next         string          `json:"next"`         // the command that goes on
+	NextVersion  distro.Version  `json:"next_version"` // of the next build
 }
 
 // ReleaseStatus is one release.
@@ -101,9 +103,10 @@ func (w *Workspace) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	if out.Next == "" {
-		out.Next = "slipway build"
+		out.Next = w.buildCommand("")
 	}
-	return out, nil
+	out.NextVersion, err = w.nextVersion(ctx, s, "")
+	return out, err
 }
 
 // describe says where a build stands, why, and what command goes on.
@@ -129,8 +132,8 @@ func (w *Workspace) describe(ctx context.Context, b Build) (BuildStatus, string,
 			if bs.Step != "" {
 				bs.Why += "; it was in step " + bs.Step
 			}
-			bs.Why += "; slipway build goes on there"
-			next = "slipway build --for " + string(b.Version)
+			bs.Why += "; " + w.buildCommand("") + " goes on there"
+			next = w.buildCommand(b.Version)
 		}
 	case distro.BuildFail:
 		if b.Failure != nil {
@@ -175,6 +178,18 @@ func (w *Workspace) describe(ctx context.Context, b Build) (BuildStatus, string,
 		}
 	}
 	return bs, next, nil
+}
+
+// buildCommand is what builds, for a version when one is named.
+func (w *Workspace) buildCommand(v distro.Version) string {
+	s := "slipway build"
+	if w.Definition.Builder.Kind == config.Import {
+		s += " --import DIR"
+	}
+	if v != "" {
+		s += " --for " + string(v)
+	}
+	return s
 }
 
 // buildStatus derives lost: running, but its process or its lease is gone.

@@ -269,7 +269,7 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	if err != nil {
 		return nil, err
 	}
-	if w.bitbake() {
+	if w.yocto() {
 		if bed.Told, err = w.tell(ctx, b); err != nil {
 			return nil, err
 		}

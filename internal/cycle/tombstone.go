@@ -11,6 +11,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
+	"slipway/internal/source"
 	"slipway/internal/state"
 	"slipway/internal/store"
 )
@@ -21,15 +22,18 @@ type Tombstone struct {
 	// Images are published images that hold a package which goes, and stay: whoever must
 	// remove them, too, names them.
 	Images []string `json:"images,omitempty"`
-	DryRun bool     `json:"dry_run,omitempty"`
+	// Sources are public sources of the packages' recipes, which stay.
+	Sources []string `json:"sources,omitempty"`
+	DryRun  bool     `json:"dry_run,omitempty"`
 }
 
 // Tombstone removes published bytes, because a law or a court says so: a new serial does
 // not offer the files any more, and then a signed notice stands in their place. what
 // names packages (hello-1.0-1.noarch, in all key epochs) or files of the publication.
 // Statements, snapshots and the log stay; what was built of it stays in no store of ours.
-// With dryRun nothing is written. After a crash the same call goes on.
-func (w *Workspace) Tombstone(ctx context.Context, what []string, by, because string, dryRun bool) (Tombstone, error) {
+// The objects of the build cache that hold the bytes go with them; withSources the sources
+// of the recipes, too. With dryRun nothing is written. After a crash the same call goes on.
+func (w *Workspace) Tombstone(ctx context.Context, what []string, by, because string, withSources, dryRun bool) (Tombstone, error) {
 	var none Tombstone
 	by, because = strings.TrimSpace(by), strings.TrimSpace(because)
 	if by == "" || because == "" {
@@ -55,19 +59,34 @@ func (w *Workspace) Tombstone(ctx context.Context, what []string, by, because st
 			return none, w.free(ctx)
 		}
 	} else {
-		if c, err = w.decideRemoval(ctx, files, by, because, dryRun); err != nil {
+		if c, err = w.decideRemoval(ctx, files, by, because, withSources, dryRun); err != nil {
 			return none, err
 		}
 	}
-	images, err := w.imagesWith(ctx, files)
-	if err != nil || dryRun {
-		return Tombstone{Change: c, Images: images, DryRun: dryRun}, err
+	out := Tombstone{Change: c, DryRun: dryRun}
+	if out.Images, err = w.imagesWith(ctx, files); err != nil {
+		return out, err
+	}
+	_, sources, err := w.cacheOf(ctx, files)
+	if err != nil {
+		return out, err
+	}
+	for _, a := range sources {
+		name := source.MirrorName(a)
+		_, err := w.Tree.Stat(ctx, name)
+		goes := slices.ContainsFunc(c.Cache, func(x distro.Artifact) bool { return x.Class == a.Class && x.Name == a.Name })
+		if err == nil && !goes && !slices.Contains(out.Sources, name) {
+			out.Sources = append(out.Sources, name)
+		}
+	}
+	if dryRun {
+		return out, nil
 	}
 	if err := w.publishChange(ctx, c); err != nil {
-		return Tombstone{Change: c, Images: images}, err
+		return out, err
 	}
-	c, _, err = state.Load[Change](ctx, w.State, kindChange, c.id())
-	return Tombstone{Change: c, Images: images}, err
+	out.Change, _, err = state.Load[Change](ctx, w.State, kindChange, c.id())
+	return out, err
 }
 
 func names(files []feed.RemovedFile) string {
@@ -78,7 +97,7 @@ func names(files []feed.RemovedFile) string {
 	return b.String()
 }
 
-func (w *Workspace) decideRemoval(ctx context.Context, files []feed.RemovedFile, by, because string, dryRun bool) (Change, error) {
+func (w *Workspace) decideRemoval(ctx context.Context, files []feed.RemovedFile, by, because string, withSources, dryRun bool) (Change, error) {
 	if err := w.free(ctx); err != nil {
 		return Change{}, err
 	}
@@ -99,7 +118,14 @@ func (w *Workspace) decideRemoval(ctx context.Context, files []feed.RemovedFile,
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Serial: s.Serial + 1, Series: s.Name, Kind: Removal, Release: s.Head, Status: distro.Publishing, Removed: files,
+	cache, sources, err := w.cacheOf(ctx, files)
+	if err != nil {
+		return Change{}, err
+	}
+	if withSources {
+		cache = append(cache, sources...)
+	}
+	c := Change{Cache: cache, Serial: s.Serial + 1, Series: s.Name, Kind: Removal, Release: s.Head, Status: distro.Publishing, Removed: files,
 		Decision: distro.Approval{By: by, Because: because, At: at}}
 	if dryRun {
 		return c, nil
@@ -252,11 +278,13 @@ type gone struct {
 	packages map[string]int // scope and file -> serial of the removal
 	files    map[string]int // name in the publication -> serial
 	removals []feed.Removed // as snapshots list them
+	cache    map[cacheKey]int
+	sources  map[distro.Digest]int // the bytes of sources that went
 }
 
 // gone gives what published removals took away, and those of changes that are at work.
 func (w *Workspace) gone(ctx context.Context, atWork ...Change) (gone, error) {
-	g := gone{map[string]int{}, map[string]int{}, nil}
+	g := gone{map[string]int{}, map[string]int{}, nil, map[cacheKey]int{}, map[distro.Digest]int{}}
 	all, err := w.Changes(ctx)
 	if err != nil {
 		return g, err
@@ -267,6 +295,11 @@ func (w *Workspace) gone(ctx context.Context, atWork ...Change) (gone, error) {
 			continue
 		}
 		g.removals = append(g.removals, feed.Removed{Serial: c.Serial, Notice: distro.DigestOf(w.notice(c).Encode())})
+		for _, a := range c.Cache {
+			if g.cache[cacheKey{a.Class, a.Name}] = c.Serial; a.Class == distro.Downloads {
+				g.sources[a.Digest] = c.Serial
+			}
+		}
 		for _, f := range c.Removed {
 			g.files[f.File] = c.Serial
 			if f.Package != "" {
@@ -340,6 +373,9 @@ func (w *Workspace) bury(ctx context.Context, p *feed.Publisher, c Change) (stri
 			}
 		}
 	}
+	if err := w.buryCache(ctx, c, w.notice(c).Encode(), digests); err != nil {
+		return "", err
+	}
 	n := 0
 	for _, d := range slices.Sorted(maps.Keys(digests)) {
 		has, err := store.Has(ctx, w.Blobs, d)
@@ -354,5 +390,5 @@ func (w *Workspace) bury(ctx context.Context, p *feed.Publisher, c Change) (stri
 		}
 		n++
 	}
-	return fmt.Sprintf("%d files, %d blobs of the artifact store", len(c.Removed), n), nil
+	return fmt.Sprintf("%d files%s, %d blobs of the artifact store", len(c.Removed), cacheSummary(c), n), nil
 }

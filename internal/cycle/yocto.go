@@ -37,6 +37,8 @@ type Means struct {
 	SState, Downloads string
 	// Definition is that of the release that is built again; nil is the workspace's.
 	Definition *config.Definition
+	// Import is what another CI built; nil when this workspace builds.
+	Import *Handed
 	// Fresh forbids to take anything from a cache: a rebuild that proves something.
 	Fresh bool
 }
@@ -54,15 +56,21 @@ type Described struct {
 	Findings []distro.Finding `json:"findings"` // on their settings
 }
 
-func (w *Workspace) bitbake() bool { return w.Definition.Builder.Kind == config.BitBake }
-
 // describe asks the builder about the boards, records the answer, and refuses what
 // a binary distribution cannot be built with.
 func (w *Workspace) describeBoards(ctx context.Context, d Describer, id distro.BuildID, dir string) error {
-	t := w.Talk.Step("ask BitBake about the boards")
+	title := "ask BitBake about the boards"
+	if w.Definition.Builder.Kind == config.Import {
+		title = "read what the boards are"
+	}
+	t := w.Talk.Step(title)
 	boards, findings, err := d.Describe(ctx, dir)
 	if err == nil {
-		err = append(w.refuseSettings(findings), w.unnamedFamilies(boards)...).Err()
+		bad := w.unnamedFamilies(boards)
+		if w.Definition.Builder.Kind == config.BitBake { // hours can be spared; those of an import are spent, and the check judges it
+			bad = append(w.refuseSettings(findings), bad...)
+		}
+		err = bad.Err()
 	}
 	for _, key := range []string{string(id), w.Definition.Series.Name} {
 		if err == nil {
@@ -124,7 +132,7 @@ func (w *Workspace) describedBoards(key string) ([]Board, error) {
 		out = append(out, Board{Board: b, Compatible: x.Compatible, File: &config.BoardFile{Name: b.Name, Schema: 1, Arch: x.Arch, MachineArch: x.MachineArch}})
 	}
 	if len(unknown) > 0 {
-		return out, errs.E(errs.NotFound, "BitBake was not asked yet what these boards are: "+strings.Join(unknown, ", "), errs.Hint("slipway build"))
+		return out, errs.E(errs.NotFound, "BitBake was not asked yet what these boards are: "+strings.Join(unknown, ", "), errs.Hint(w.buildCommand("")))
 	}
 	return out, nil
 }
@@ -173,6 +181,10 @@ func (w *Workspace) fillMirrors(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	gone, err := w.gone(ctx)
+	if err != nil {
+		return err
+	}
 	for _, class := range []distro.Class{distro.SState, distro.Downloads} {
 		dir := w.mirrorDir(class)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -187,8 +199,13 @@ func (w *Workspace) fillMirrors(ctx context.Context) error {
 				continue
 			}
 			b, err := w.Build(ctx, string(r.Build))
+			lost := 0
 			if err == nil {
-				err = w.layOut(ctx, b, class, dir, func(string) bool { return true })
+				b.Artifacts = gone.withoutGone(b.Artifacts)
+				lost, err = w.layOut(ctx, b, class, dir)
+			}
+			if lost > 0 {
+				w.Talk.Step(fmt.Sprintf("%s of release %s", class, r.Version)).Done(fmt.Sprintf("%d files are gone from the artifact store: builds make them again; the release cannot be restored whole", lost))
 			}
 			if err == nil {
 				err = writeFile(mark, bytes.NewReader(nil), 0o644)
@@ -201,21 +218,25 @@ func (w *Workspace) fillMirrors(ctx context.Context) error {
 	return nil
 }
 
-// layOut puts the artifacts of a class into a folder, by name. What is there stays.
-func (w *Workspace) layOut(ctx context.Context, b Build, class distro.Class, dir string, want func(name string) bool) error {
+// layOut puts the artifacts of a class into a folder, by name. What is there stays. It
+// gives how many the artifact store has lost: a cache may lack some.
+func (w *Workspace) layOut(ctx context.Context, b Build, class distro.Class, dir string) (lost int, err error) {
 	var found errs.List
 	for _, a := range b.Artifacts {
-		if a.Class != class || !want(a.Name) {
+		if a.Class != class {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return lost, err
 		}
-		if err := w.layOne(ctx, a, filepath.Join(dir, filepath.FromSlash(a.Name))); err != nil {
+		switch err := w.layOne(ctx, a, filepath.Join(dir, filepath.FromSlash(a.Name))); {
+		case errs.Is(err, errs.NotFound):
+			lost++
+		case err != nil:
 			found = append(found, errs.Wrap(err, "%s", a.Name))
 		}
 	}
-	return found.Err()
+	return lost, found.Err()
 }
 
 // layOne puts one artifact at a path, whole or not at all: a link to the store's own
@@ -240,8 +261,12 @@ func (w *Workspace) layOne(ctx context.Context, a distro.Artifact, to string) er
 		return errs.E(errs.Unavailable, "read "+a.Name, err)
 	}
 	if got != a.Digest {
+		place := string(a.Digest)
+		if own, ok := f.(interface{ OSFile() *os.File }); ok {
+			place = own.OSFile().Name()
+		}
 		return errs.E(errs.Denied, fmt.Sprintf("%s %s was changed in the artifact store: it is %s, released was %s", a.Class, a.Name, got.Short(), a.Digest.Short()),
-			errs.Hintf("bring %s of the store back from a backup, or remove that file: what a cache lacks is built", a.Digest))
+			errs.Hintf("bring %s back from a backup, or remove it: what a cache lacks is built again", place))
 	}
 	if own, ok := f.(interface{ OSFile() *os.File }); ok && os.Link(own.OSFile().Name(), to) == nil {
 		return nil
@@ -323,11 +348,11 @@ func (w *Workspace) unchanged(a distro.Artifact) error {
 // buildhistory, and all that was ever published, because a build that was restored
 // brings less than the feed has.
 func (w *Workspace) seedBitBake(ctx context.Context, b Build, s *distro.Seed) error {
-	for _, board := range w.Definition.Boards {
-		s.Boards = append(s.Boards, distro.Board{Name: board.Name, SoCFamily: board.SoCFamily})
-	}
-	if err := w.fillMirrors(ctx); err != nil {
-		return err
+	s.Boards = w.wantedBoards()
+	if w.Definition.Builder.Kind == config.BitBake {
+		if err := w.fillMirrors(ctx); err != nil {
+			return err
+		}
 	}
 	if b.Base == "" {
 		return nil
@@ -337,6 +362,9 @@ func (w *Workspace) seedBitBake(ctx context.Context, b Build, s *distro.Seed) er
 		return err
 	}
 	s.Packages = slices.Concat(published, s.Packages)
+	if w.Definition.Builder.Kind != config.BitBake {
+		return nil
+	}
 	base, err := w.Release(ctx, b.Base)
 	if err != nil {
 		return err
@@ -455,7 +483,7 @@ func (w *Workspace) sourcePaths(b Build, pin distro.LayerPin, source string) []s
 	switch {
 	case source == "":
 		return []string{pin.Path}
-	case b.Revision.Builder.Kind != config.BitBake:
+	case !config.Yocto(b.Revision.Builder.Kind):
 		return []string{path.Join(pin.Path, "specs", source)}
 	}
 	root := filepath.Join(w.work(b.ID), "layers", pin.Name)

@@ -32,3 +32,26 @@ type Output struct {
 	Released bool
 	Package  *PackageRecord // for class packages
 }
+
+// Imported is what a build that another CI made says of itself.
+type Imported struct {
+	Packages         string // folder with the packages
+	PRServ, HashServ string // files of the databases; "" is none
+	BitBake, Host    string // versions, as the console names them
+	Boards           []Board
+	Layers           []ImportedLayer
+	// Elsewhere are packages that images hold and that the tree does not have.
+	Elsewhere []ImagePackage
+	// Missing names, in words, what the build did not hand over.
+	Missing []string
+}
+
+// ImagePackage is a package as the manifest of one of BitBake's images names it.
+type ImagePackage struct{ Image, Name, Arch, Version string }
+
+// ImportedLayer is a layer as the build named it: by its folder.
+type ImportedLayer struct {
+	Name     string
+	Commit   string // "" is not known
+	Modified bool   // with changes that are in no commit
+}

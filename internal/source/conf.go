@@ -195,9 +195,9 @@ func gitURI(url string) string {
 	return url
 }
 
-// recipeOfObject gives the recipe of an object of the cache by its name:
+// RecipeOfObject gives the recipe of an object of the cache by its name:
 // "54/88/sstate:hello:core2-64-...:..._package.tar.zst".
-func recipeOfObject(name string) string {
+func RecipeOfObject(name string) string {
 	parts := strings.SplitN(path.Base(name), ":", 3)
 	if len(parts) < 3 {
 		return ""

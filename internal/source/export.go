@@ -439,7 +439,7 @@ func (x *exporter) example(class distro.Class, want func(string) bool) string {
 }
 
 func (x *exporter) public(class distro.Class, name string) bool {
-	return class != distro.SState || x.withheld(recipeOfObject(name), x.s.Packages) == ""
+	return class != distro.SState || x.withheld(RecipeOfObject(name), x.s.Packages) == ""
 }
 
 // targets are what the release's build asked for.

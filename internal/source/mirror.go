@@ -59,26 +59,23 @@ func Mirror(ctx context.Context, t store.Tree, s Set, signer sstate.Signer, at t
 		if !slices.Contains(s.Policy.Classes, a.Class) {
 			continue
 		}
-		var name string
 		switch a.Class {
 		case distro.SState:
-			if withheld(recipeOfObject(a.Name), s.Packages) != "" {
+			if withheld(RecipeOfObject(a.Name), s.Packages) != "" {
 				out.Withheld++
 				continue
 			}
-			name = path.Join(SStateFolder, a.Name)
 			out.Objects++
 		case distro.Downloads:
 			if !open(a.Name) {
 				out.Withheld++
 				continue
 			}
-			name = path.Join(DownloadsFolder, a.Name)
 			out.Downloads++
 		default:
 			continue
 		}
-		fresh, err := mirrorOne(ctx, t, s.Blobs, a, name, signer, at)
+		fresh, err := mirrorOne(ctx, t, s.Blobs, a, MirrorName(a), signer, at)
 		if err != nil {
 			return out, errs.Wrap(err, "publish %s %s", a.Class, a.Name)
 		}
@@ -87,6 +84,28 @@ func Mirror(ctx context.Context, t store.Tree, s Set, signer sstate.Signer, at t
 		}
 	}
 	return out, t.Sync(ctx)
+}
+
+// MirrorName is the name in the publication of an artifact that [Mirror] brings out; ""
+// of other classes.
+func MirrorName(a distro.Artifact) string {
+	switch a.Class {
+	case distro.SState:
+		return path.Join(SStateFolder, a.Name)
+	case distro.Downloads:
+		return path.Join(DownloadsFolder, a.Name)
+	}
+	return ""
+}
+
+// RecipeOfSource gives the recipe and the file of one of the archiver's sources by its
+// name, "x86_64-fixture-linux/hello-1.0-r0/hello.tar.gz"; "" for what is no such file.
+func RecipeOfSource(name string) (recipe, file string) {
+	parts := strings.Split(name, "/")
+	if len(parts) != 3 {
+		return "", ""
+	}
+	return recipeOf(parts[1]), parts[2]
 }
 
 // publicSources tells which downloads may go out. Nothing says which recipe a download
@@ -98,12 +117,12 @@ func publicSources(s Set, withheld func(string, []distro.PackageRecord) string) 
 	}
 	may := map[string]bool{}
 	for _, a := range s.Artifacts {
-		parts := strings.Split(a.Name, "/")
-		if a.Class != distro.Sources || len(parts) != 3 {
+		recipe, file := RecipeOfSource(a.Name)
+		if a.Class != distro.Sources || recipe == "" {
 			continue
 		}
-		ok, seen := may[parts[2]]
-		may[parts[2]] = withheld(recipeOf(parts[1]), s.Packages) == "" && (ok || !seen)
+		ok, seen := may[file]
+		may[file] = withheld(recipe, s.Packages) == "" && (ok || !seen)
 	}
 	return func(name string) bool { return may[name] }
 }
