@@ -18,11 +18,18 @@ type Bar struct {
 }
 
 const (
-	width, height = 640, 260 // of the drawing; it scales to the page
-	left, right   = 56, 16
-	top, bottom   = 40, 44
+	width, height = 400, 220 // of the drawing; it scales to the page, and is read on a phone
+	left, right   = 62, 12
+	top, bottom   = 40, 30
 	inner         = height - top - bottom
 )
+
+// perChart is how many labels stand below a chart.
+const perChart = 7
+
+func begin(out *strings.Builder) {
+	fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" class="chart" style="width:100%%;max-width:%dpx;height:auto;font:12px system-ui,sans-serif">`+"\n", width, height, 3*width/2)
+}
 
 // Results gives a chart of results over releases, the oldest first, as one svg element;
 // each bar is a stack of what passed, was skipped and failed. With no bars it is "".
@@ -37,7 +44,7 @@ func Results(title string, bars []Bar) string {
 	step, ceiling := scale(most)
 	y := func(n int) float64 { return float64(top+inner) - float64(inner)*float64(n)/float64(ceiling) }
 	var out strings.Builder
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" class="chart" style="width:100%%;max-width:%dpx;height:auto;font:12px system-ui,sans-serif">`+"\n", width, height, width)
+	begin(&out)
 	lines := []string{title}
 	for _, b := range bars {
 		lines = append(lines, fmt.Sprintf("%s: %d passed, %d skipped, %d failed", b.Label, b.Passed, b.Skipped, b.Failed))
@@ -55,7 +62,7 @@ func Results(title string, bars []Bar) string {
 	}
 	slot := float64(width-left-right) / float64(len(bars))
 	w := min(slot*.7, 56)
-	every := (len(bars) + 11) / 12 // labels that would touch are left out, never the last
+	every := (len(bars) + perChart - 1) / perChart // labels that would touch are left out, never the last
 	for i, b := range bars {
 		x := left + slot*(float64(i)+.5) - w/2
 		under := 0
@@ -102,8 +109,8 @@ func pattern(title string) string {
 }
 
 func short(s string) string {
-	if r := []rune(s); len(r) > 10 {
-		return string(r[:9]) + "…"
+	if r := []rune(s); len(r) > 8 {
+		return string(r[:7]) + "…"
 	}
 	return s
 }

@@ -68,3 +68,35 @@ func TestScale(t *testing.T) {
 		}
 	}
 }
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	if s := Sizes("x", nil); s != "" {
+		t.Error(s)
+	}
+	many := []Size{{"1.0", 0}}
+	for i := range 40 {
+		many = append(many, Size{fmt.Sprintf("1.%d", i), int64(i) << 25})
+	}
+	for _, bars := range [][]Size{many, {{"1.1", 0}}, {{`<b>"&`, 1}, {"1.2", 7 << 40}}} {
+		s := Sizes(`light & "more" <x>`, bars)
+		if err := xml.Unmarshal([]byte(s), new(struct{})); err != nil {
+			t.Errorf("%v\n%s", err, s)
+		}
+		rects := 0
+		for _, b := range bars {
+			if b.Bytes > 0 {
+				rects++
+			}
+			if !strings.Contains(s, ": "+Bytes(b.Bytes)) {
+				t.Errorf("%+v is not in the title", b)
+			}
+		}
+		if n := strings.Count(s, "<rect"); n != rects || strings.Contains(s, "NaN") || strings.Count(s, "<text") > 16 {
+			t.Errorf("%d rectangles, want %d\n%s", n, rects, s)
+		}
+		if s != Sizes(`light & "more" <x>`, bars) {
+			t.Error("the same input gives other bytes")
+		}
+	}
+}

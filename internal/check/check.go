@@ -48,6 +48,7 @@ type Result struct {
 	Note     string // why nothing was asked, or what was left out
 	Findings []distro.Finding
 	Evidence []File
+	Trials   []distro.Trial // what was tried on devices, in the order of the question
 	// Good are the inputs of questions whose answer was good and depends on nothing
 	// else: they need not be asked again. See Bed.Answered.
 	Good []distro.Digest
@@ -283,7 +284,7 @@ func one(ctx context.Context, bed Bed, c Check) Outcome {
 		bed.slots = bed.devices
 	}
 	res, err := guarded(ctx, &bed, c)
-	out := distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: slices.Clone(res.Findings)}
+	out := distro.CheckResult{Spec: spec, Asked: res.Asked, Note: res.Note, Findings: slices.Clone(res.Findings), Trials: res.Trials}
 	if err != nil {
 		out.Error = err.Error()
 	}

@@ -107,9 +107,16 @@ releases before: docs/test-results.md.`,
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	var export string
+	var export, page string
 	cmd := &cobra.Command{Use: "check [BUILD]", Short: "show the verdict with every check, finding and reason", Args: maximum(1),
-		Example: "  slipway check 1.2-c1\n  slipway check --json\n  slipway check 1.2-c1 --testresults testresults.json",
+		Example: "  slipway check 1.2-c1\n  slipway check --json\n  slipway check 1.2-c1 --html report\n  slipway check 1.2-c1 --testresults testresults.json",
+		Long: `Check shows the verdict on a tested candidate, as of now: waivers expire. It runs
+nothing; slipway test does.
+
+With --html, DIR/index.html is one page with all that a decision stands on: the
+verdict by board, reasons with evidence and cure, waivers, what changed, sizes and
+tests over releases, upgrades, boots, the ends of the logs. It is one file that
+needs nothing else, for a screen, a phone and paper.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), read, func(ctx context.Context, w *cycle.Workspace) error {
 				b, err := w.Build(ctx, first(args))
@@ -128,9 +135,15 @@ func (a *app) checkCmd() *cobra.Command {
 						return errs.E(errs.Unavailable, "write "+export, err)
 					}
 				}
+				if page != "" {
+					if err := writeReport(ctx, w, b, page); err != nil {
+						return err
+					}
+				}
 				return a.verdict(w, b)
 			})
 		}}
+	cmd.Flags().StringVar(&page, "html", "", "also write one page to index.html in this `DIR`")
 	cmd.Flags().StringVar(&export, "testresults", "", "also write the verdict as a testresults.json, as OE-Core's resulttool reads it")
 	return cmd
 }

@@ -60,6 +60,18 @@ part of the release statement.`,
 	return c
 }
 
+// writeReport writes the page of a candidate into a folder, which it makes.
+func writeReport(ctx context.Context, w *cycle.Workspace, b cycle.Build, dir string) error {
+	r, err := w.Report(ctx, string(b.ID))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return errs.E(errs.Unavailable, "make "+dir, err, errs.Hint("--html names a folder: the page is index.html in it"))
+	}
+	return writePage(filepath.Join(dir, "index.html"), func(out io.Writer) error { return report.Check(out, r) })
+}
+
 // writePage writes a file whole or not at all.
 func writePage(name string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".page-")

@@ -148,6 +148,15 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 			f.Log = prefix + board + "/" + rest
 		}
 	}
+	for i := range o.Result.Trials {
+		t := &o.Result.Trials[i]
+		t.Board = board
+		for j := range t.Steps {
+			if rest, ok := strings.CutPrefix(t.Steps[j].Log, prefix); ok {
+				t.Steps[j].Log = prefix + board + "/" + rest
+			}
+		}
+	}
 	if o.Result.Error != "" {
 		o.Result.Error = fmt.Sprintf("%s: %s", board, o.Result.Error)
 	}
@@ -163,6 +172,7 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 	all.Result.Error = joined(all.Result.Error, o.Result.Error)
 	all.Result.Note = joined(all.Result.Note, o.Result.Note)
 	all.Files = append(all.Files, o.Files...)
+	all.Result.Trials = append(all.Result.Trials, o.Result.Trials...)
 	all.Good = append(all.Good, o.Good...)
 	for _, f := range o.Result.Findings {
 		same := false

@@ -53,6 +53,41 @@ type CheckResult struct {
 	Findings []Finding  `json:"findings"`
 	Error    string     `json:"error,omitempty"`
 	Evidence []Artifact `json:"evidence,omitempty"`
+	Trials   []Trial    `json:"trials,omitempty"`
+}
+
+// Trial is one thing that a check tried on a device: a way to the candidate and back, a
+// boot. Findings say what is wrong; a trial says what was done, and what was measured.
+type Trial struct {
+	Board    string      `json:"board,omitempty"`   // "" without boards
+	Image    string      `json:"image,omitempty"`   // that was booted; "" is an install root
+	Name     string      `json:"name"`              // "first", "random-1.7", "device 1"
+	Version  Version     `json:"version,omitempty"` // of the release that it began with
+	Steps    []TrialStep `json:"steps,omitempty"`   // in their order; all of them, also what was not reached
+	Measures []Measure   `json:"measures,omitempty"`
+	Note     string      `json:"note,omitempty"` // why nothing was tried
+}
+
+// TrialStep is a part of a trial.
+type TrialStep struct {
+	Name    string `json:"name"`              // "install", "up", "back"
+	Outcome string `json:"outcome,omitempty"` // [StepGood], [StepBad]; "" was not reached
+	Log     string `json:"log,omitempty"`     // as in [Finding]
+}
+
+// The outcomes of a step.
+const (
+	StepGood = "good"
+	StepBad  = "bad"
+)
+
+// Measure is a number that a trial gave: "login" in "s", "memory" in "MiB". Numbers of
+// other runs of the same candidate differ.
+type Measure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit,omitempty"`
+	Text  string  `json:"text,omitempty"` // what is no number: "tcp/22, udp/68"
 }
 
 // Waiver is a named person's dated exception for one finding.

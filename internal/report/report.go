@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
+	"strings"
+	"time"
 
+	"slipway/internal/chart"
 	"slipway/internal/cycle"
 	"slipway/internal/distro"
 )
@@ -16,10 +20,24 @@ import (
 var pages embed.FS
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"size":   size,
-	"count":  count,
-	"status": status,
-	"bar":    func(points, most int) int { return max(2, 100*points/max(1, most)) },
+	"size":    size,
+	"count":   count,
+	"status":  status,
+	"bar":     func(points, most int) int { return max(2, 100*points/max(1, most)) },
+	"bytes":   chart.Bytes,
+	"day":     func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"when":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" },
+	"join":    func(l []string) string { return strings.Join(l, ", ") },
+	"reasons": func(p *checkPage, r []distro.Reason) map[string]any { return map[string]any{"P": p, "Reasons": r} },
+	"changes": changes,
+	"tone": func(s distro.Status) string {
+		return map[string]string{"good": "done", "bad": "block", "open": "warn"}[status(s)]
+	},
+	"total": func(f findings) int { return len(f.Shown) + f.More },
+	"few":   few,
+	"trials": func(p *checkPage, t bedTable, first string) map[string]any {
+		return map[string]any{"P": p, "Table": t, "First": first}
+	},
 }).ParseFS(pages, "*.html"))
 
 // Review writes the page of a review.
@@ -28,7 +46,29 @@ func Review(out io.Writer, title string, r cycle.Review) error {
 	for _, c := range r.Components {
 		most = max(most, c.Score)
 	}
-	return templates.ExecuteTemplate(out, "review.html", map[string]any{"Title": title, "R": r, "Most": most})
+	return execute(out, "review.html", map[string]any{"Title": title, "R": r, "Most": most})
+}
+
+// Limits of the list of changes on a page that is not of them alone.
+const (
+	mostOverview = 250
+	mostCards    = 60
+	cardScore    = 15
+)
+
+// changes is what the template of that name shows: all components, or on a page with
+// more on it those that a person may want.
+func changes(r cycle.Review, most int, all bool) map[string]any {
+	cards, overview, more := map[string]bool{}, r.Components, 0
+	for _, c := range r.Components {
+		if all || len(cards) < mostCards && (c.Asks || c.SignOff != nil || len(c.Findings) > 0 || r.Base != "" && c.Score >= cardScore) {
+			cards[c.Name] = true
+		}
+	}
+	if !all && len(overview) > mostOverview {
+		more, overview = len(overview)-mostOverview, overview[:mostOverview]
+	}
+	return map[string]any{"R": r, "Most": most, "Cards": cards, "Overview": overview, "More": more}
 }
 
 // count is "1 finding", "2 findings".
@@ -37,6 +77,14 @@ func count(n int, one string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// few cuts a list, and says so.
+func few(l []string, n int) []string {
+	if len(l) <= n {
+		return l
+	}
+	return append(slices.Clone(l[:n]), fmt.Sprintf("and %d more", len(l)-n))
 }
 
 // status is a word for a class of the style.
