@@ -123,6 +123,9 @@ needs nothing else, for a screen, a phone and paper.`,
 				if err != nil {
 					return err
 				}
+				if b.Status == distro.BuildFail {
+					return failedBuild(b)
+				}
 				if b.Candidate.Verdict == nil {
 					return errs.E(errs.Pending, fmt.Sprintf("build %s has not been tested", b.ID), errs.Hint("slipway test "+string(b.ID)))
 				}
@@ -218,6 +221,9 @@ func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
 		for _, c := range f.Commits {
 			fmt.Fprintf(out, "  commit: %s\n", c)
 		}
+		if r.Decides && len(f.Commits) > 1 {
+			fmt.Fprintf(out, "  which of them: slipway bisect %s --finding %s\n", b.ID.Candidate(), f.Key())
+		}
 		if f.Cure != "" {
 			fmt.Fprintf(out, "  cure: %s\n", f.Cure)
 		}
@@ -232,6 +238,24 @@ func writeVerdict(out io.Writer, b cycle.Build, v distro.Verdict) {
 			fmt.Fprintf(out, "\nnext: slipway approve %s --by NAME\n", b.ID.Candidate())
 		}
 	}
+}
+
+// failedBuild is why a build has no verdict.
+func failedBuild(b cycle.Build) error {
+	text, opts := "build "+string(b.ID)+" failed, and has no verdict", []any{}
+	if f := b.Failure; f != nil {
+		text = fmt.Sprintf("build %s failed, and has no verdict: %s", b.ID, f.Text)
+		for _, t := range f.Tasks {
+			opts = append(opts, errs.Hintf("slipway log %s %s", b.ID, t))
+		}
+		for _, p := range f.Paths {
+			opts = append(opts, errs.Hint("it is in layer "+p))
+		}
+		for _, c := range f.Commits[:min(5, len(f.Commits))] {
+			opts = append(opts, errs.Hintf("commit since %s: %s", f.Since, c))
+		}
+	}
+	return errs.E(errs.Conflict, text, append(opts, errs.Hint("slipway log "+string(b.ID)))...)
 }
 
 func inLayers(paths []string) string {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"slipway/internal/distro"
@@ -455,18 +454,8 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 			arts = append(arts, distro.Artifact{Class: l.Class, Name: l.Name, Digest: d, Size: size})
 		}
 	}
-	var sources []string
-	f.Tasks, sources = failedTasks(cause)
-	for _, s := range sources {
-		for _, c := range w.commits(ctx, b, s) {
-			if !slices.Contains(f.Commits, c) {
-				f.Commits = append(f.Commits, c)
-			}
-		}
-	}
-	if len(f.Commits) == 0 {
-		f.Commits = w.commits(ctx, b, "")
-	}
+	f.Tasks, f.Sources = failedTasks(cause)
+	w.traceFailure(ctx, b, f)
 	if _, err := w.update(ctx, b.ID, "failed", func(x *Build) error {
 		if err := distro.CanMove("build", string(b.ID), x.Status, distro.BuildFail); err != nil {
 			return err
@@ -480,12 +469,18 @@ func (w *Workspace) fail(ctx context.Context, b Build, cause error) error {
 	for _, t := range f.Tasks {
 		opts = append(opts, errs.Hintf("slipway log %s %s", b.ID, t))
 	}
-	since := "since the beginning"
-	if b.Base != "" {
-		since = "since release " + string(b.Base)
+	for _, p := range f.Paths {
+		opts = append(opts, errs.Hint("it is in layer "+p))
 	}
-	if len(f.Commits) > 0 {
-		opts = append(opts, errs.Hintf("commits %s: %s", since, strings.Join(f.Commits[:min(5, len(f.Commits))], "; ")))
+	since := "the beginning"
+	if f.Since != "" {
+		since = f.Since
+	}
+	if n := len(f.Commits); n > 0 {
+		opts = append(opts, errs.Hintf("commits since %s: %s", since, strings.Join(f.Commits[:min(5, n)], "; ")))
+		if n > 1 && f.Since != "" {
+			opts = append(opts, errs.Hintf("slipway bisect %s finds which of the %d", b.ID, n))
+		}
 	}
 	opts = append(opts, errs.Hint("nothing of this build can reach a feed or the next build; mend it, commit, and slipway build again"))
 	return errs.E(errs.KindOf(cause), fmt.Sprintf("build %s failed", b.ID), opts...)

@@ -68,8 +68,14 @@ type Failure struct {
 	Step  string   `json:"step,omitempty"`
 	// Tasks names the tasks that failed, each with its log (an artifact of class task-log).
 	Tasks []string `json:"tasks,omitempty"`
-	// Commits since the last release, newest first: "1a2b3c4d subject".
+	// Sources are the specs or recipes of Tasks, Paths where the layers have them.
+	Sources []string `json:"sources,omitempty"`
+	Paths   []string `json:"paths,omitempty"`
+	// Commits that touch them since Since, newest first: "1a2b3c4d subject".
 	Commits []string `json:"commits,omitempty"`
+	// Since is the last build before that ended as a candidate: "1.2-c1", or the release
+	// that it became; "" is none.
+	Since string `json:"since,omitempty"`
 }
 
 // Release is an approved candidate.
@@ -101,4 +107,5 @@ const (
 	kindBoards  = "boards" // by build, and by series: the newest
 	kindNumber  = "number" // of programs before the databases: see burnOld
 	kindRebuild = "rebuild"
+	kindBisect  = "bisect" // by series: the last search
 )

@@ -129,7 +129,7 @@ func (w *Workspace) marks(ctx context.Context, keep int) ([]mark, map[distro.Bui
 		}
 	}
 	// Every other kind of document belongs here: what is not listed keeps nothing.
-	for _, kind := range []string{kindSeries, kindJournal, kindAnswers, kindBoards, kindRebuild} {
+	for _, kind := range []string{kindSeries, kindJournal, kindAnswers, kindBoards, kindRebuild, kindBisect} {
 		docs, err := w.State.List(ctx, kind)
 		if err != nil {
 			return nil, nil, err

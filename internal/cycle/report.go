@@ -142,7 +142,9 @@ func (w *Workspace) sizes(ctx context.Context, b Build) ([]SizeLine, error) {
 			}
 		}
 	}
-	published := slices.DeleteFunc(slices.Clone(releases), func(r Release) bool { return r.Status != distro.Published || r.Build == b.ID || r.Version.Compare(b.Version) >= 0 })
+	published := slices.DeleteFunc(slices.Clone(releases), func(r Release) bool {
+		return r.Status != distro.Published || r.Build == b.ID || r.Version.Compare(b.Version) >= 0
+	})
 	for n, r := range published {
 		if len(published)-n > reportReleases {
 			upto = append(upto, r.Packages)

@@ -160,7 +160,7 @@ func Log(ctx context.Context, repo, from, to, path string) ([]CommitInfo, error)
 			return nil, err
 		}
 	}
-	args := []string{"log", "-z", "--topo-order", "--no-show-signature", "--no-decorate", "--no-mailmap", "--encoding=UTF-8", "--format=%H%x01%an <%ae>%x01%at%x01%s"}
+	args := []string{"log", "-z", "--topo-order", "--no-show-signature", "--no-decorate", "--no-mailmap", "--encoding=UTF-8", "--format=" + logFormat}
 	if from != "" {
 		args = append(args, "^"+from)
 	}
@@ -171,6 +171,13 @@ func Log(ctx context.Context, repo, from, to, path string) ([]CommitInfo, error)
 	if err != nil {
 		return nil, err
 	}
+	return parseLog(out), nil
+}
+
+// logFormat is what parseLog reads, of git log -z.
+const logFormat = "%H%x01%an <%ae>%x01%at%x01%s"
+
+func parseLog(out []byte) []CommitInfo {
 	var commits []CommitInfo
 	for _, rec := range strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		f := strings.SplitN(rec, "\x01", 4)
@@ -181,5 +188,5 @@ func Log(ctx context.Context, repo, from, to, path string) ([]CommitInfo, error)
 		fmt.Sscan(f[2], &sec)
 		commits = append(commits, CommitInfo{ID: f[0], Author: f[1], Date: time.Unix(sec, 0).UTC(), Subject: strings.ToValidUTF8(f[3], "\ufffd")})
 	}
-	return commits, nil
+	return commits
 }

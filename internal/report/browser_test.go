@@ -134,14 +134,19 @@ func (b *browser) call(method string, params, result any) {
 }
 
 // open shows a file in a window of a width, and waits until it is there.
-func (b *browser) open(path string, width int, dark bool) {
+// On paper it is as print has it.
+func (b *browser) open(path string, width int, dark, paper bool) {
 	b.t.Helper()
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
 	scheme := "light"
 	if dark {
 		scheme = "dark"
 	}
-	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+	media := ""
+	if paper {
+		media = "print"
+	}
+	b.call("Emulation.setEmulatedMedia", map[string]any{"media": media, "features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 	b.call("Page.navigate", map[string]any{"url": "file://" + path}, nil)
 	for {
 		m, err := b.read()
@@ -218,7 +223,7 @@ const contrast = `(() => { const out = new Set(), nums = c => c.match(/[\d.]+/g)
 const lum = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }); return .2126 * r + .7152 * g + .0722 * b; };
 const ground = e => { for (; e; e = e.parentElement) { const c = nums(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
 const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-for (let n = walk.nextNode(); n; n = walk.nextNode()) { if (!n.data.trim()) continue; const e = n.parentElement, svg = e.closest("svg"), s = getComputedStyle(e);
+for (let n = walk.nextNode(); n; n = walk.nextNode()) { if (!n.data.trim() || n.parentElement.tagName == "title") continue; const e = n.parentElement, svg = e.closest("svg"), s = getComputedStyle(e);
   const a = lum(nums(svg ? s.fill : s.color)), b = lum(ground(e)); const r = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
   if (r < 4.5) out.add(e.tagName + " " + e.className + " " + r.toFixed(2) + ": " + n.data.trim().slice(0, 40)); }
 return [...out]; })()`

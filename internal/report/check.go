@@ -243,6 +243,9 @@ type cell struct {
 	Log               string // name of a log
 }
 
+// Short reports whether it stands on one line.
+func (c cell) Short() bool { return len(c.Text) < 16 }
+
 // Cells gives a trial's cells, one for each heading.
 func (b bedTable) Cells(t distro.Trial) []cell {
 	out := make([]cell, len(b.Head))

@@ -190,14 +190,17 @@ func TestBrowser(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, w := range []struct {
-			width int
-			dark  bool
-		}{{390, false}, {390, true}, {820, false}, {1280, true}} {
-			b.open(path, w.width, w.dark)
+			width       int
+			dark, paper bool
+		}{{390, false, false}, {390, true, false}, {820, false, false}, {1280, true, false}, {680, false, true}} { // A4 without its margins
+			if name != "check" && w.width != 390 && !w.paper {
+				continue
+			}
+			b.open(path, w.width, w.dark, w.paper)
 			for what, script := range map[string]string{"is too wide": overflow, "is hard to read": contrast, "is badly built": structure} {
 				var found []string
 				if b.eval(script, &found); len(found) > 0 {
-					t.Errorf("%s at %d, dark %v, %s:\n%s", name, w.width, w.dark, what, strings.Join(found, "\n"))
+					t.Errorf("%s at %+v, %s:\n%s", name, w, what, strings.Join(found, "\n"))
 				}
 			}
 			var seen struct {
@@ -212,6 +215,9 @@ func TestBrowser(t *testing.T) {
 			shade := "light"
 			if w.dark {
 				shade = "dark"
+			}
+			if w.paper {
+				shade = "paper"
 			}
 			b.shot(fmt.Sprintf("%s-%d-%s", name, w.width, shade))
 		}

@@ -209,22 +209,9 @@ func (s *db) Events(ctx context.Context, after int64, limit int) ([]Event, error
 }
 
 func (s *db) Apply(ctx context.Context, puts []Put, events []NewEvent) error {
-	docs := make([]string, len(puts))
-	for i, p := range puts {
-		if p.Kind == "" || p.ID == "" || p.IfRev < 0 {
-			return errs.Ef(errs.Internal, "put of a document without kind or id, or with a negative revision: %q %q %d", p.Kind, p.ID, p.IfRev)
-		}
-		var err error
-		if docs[i], err = encode(p.Kind+" "+p.ID, p.Data); err != nil {
-			return err
-		}
-	}
-	news := make([]string, len(events))
-	for i, e := range events {
-		var err error
-		if news[i], err = encode("event "+e.Type+" of "+e.Kind+" "+e.ID, e.Data); err != nil {
-			return err
-		}
+	docs, news, err := encodeAll(puts, events)
+	if err != nil {
+		return err
 	}
 	if len(puts)+len(events) == 0 {
 		return nil
@@ -282,12 +269,19 @@ func put(ctx context.Context, tx *sql.Tx, p Put, data string, now int64) (bool, 
 func (s *db) conflict(ctx context.Context, tx *sql.Tx, p Put) error {
 	var rev int64
 	err := tx.QueryRowContext(ctx, `SELECT rev FROM documents WHERE kind = $1 AND id = $2`, p.Kind, p.ID).Scan(&rev)
+	absent := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !absent {
+		return err
+	}
+	return conflict(p, rev, absent)
+}
+
+// conflict says that a document is at another revision than a put expects.
+func conflict(p Put, rev int64, absent bool) error {
 	msg := fmt.Sprintf("%s %s was changed by somebody else (revision %d, not %d)", p.Kind, p.ID, rev, p.IfRev)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case absent:
 		msg = fmt.Sprintf("%s %s does not exist any more (revision %d was expected)", p.Kind, p.ID, p.IfRev)
-	case err != nil:
-		return err
 	case p.IfRev == 0:
 		msg = p.Kind + " " + p.ID + " exists already"
 	}

@@ -118,6 +118,25 @@ func (d Doc) decode(v any) error {
 	return nil
 }
 
+// encodeAll gives the texts of puts and events, or why one cannot be written.
+func encodeAll(puts []Put, events []NewEvent) (docs, news []string, err error) {
+	docs, news = make([]string, len(puts)), make([]string, len(events))
+	for i, p := range puts {
+		if p.Kind == "" || p.ID == "" || p.IfRev < 0 {
+			return nil, nil, errs.Ef(errs.Internal, "put of a document without kind or id, or with a negative revision: %q %q %d", p.Kind, p.ID, p.IfRev)
+		}
+		if docs[i], err = encode(p.Kind+" "+p.ID, p.Data); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i, e := range events {
+		if news[i], err = encode("event "+e.Type+" of "+e.Kind+" "+e.ID, e.Data); err != nil {
+			return nil, nil, err
+		}
+	}
+	return docs, news, nil
+}
+
 // encode gives the text that is stored for a Data.
 func encode(what string, data any) (string, error) {
 	b, raw := data.([]byte)
