@@ -74,6 +74,13 @@ func Export(ctx context.Context, from, to store.Tree, o ExportOptions) (Exported
 			gone[f.File] = true
 		}
 	}
+	cache, err := buriedCache(ctx, from, removals)
+	if err != nil {
+		return done, err
+	}
+	for name := range cache {
+		gone[name] = true
+	}
 	missing, err := difference(ctx, from, to, func(name string) bool { return wanted(name) && !gone[name] }, o.Check, &done)
 	if err != nil {
 		return done, err
@@ -105,7 +112,54 @@ func Export(ctx context.Context, from, to store.Tree, o ExportOptions) (Exported
 			}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(cache)) {
+		n, err := switchCopy(ctx, to, name, cache[name], nil)
+		if done.Removed += n; err != nil {
+			return done, err
+		}
+	}
 	return done, nil
+}
+
+// cacheFolders are beside the series, and may be pruned: what lies there is of no release.
+var cacheFolders = []string{"sstate/", "downloads/"}
+
+// buriedCache gives the files of the build cache in whose place a removal's notice
+// stands, with the notice. No notice lists them.
+func buriedCache(ctx context.Context, from store.Tree, removals []Removal) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	bySize := map[int64][][]byte{}
+	for _, r := range removals {
+		doc := r.Encode()
+		bySize[int64(len(doc))] = append(bySize[int64(len(doc))], doc)
+	}
+	if len(removals) == 0 {
+		return out, nil
+	}
+	for _, folder := range cacheFolders {
+		for name, err := range from.List(ctx, folder) {
+			if err != nil {
+				return nil, err
+			}
+			size, err := from.Stat(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			if len(bySize[size]) == 0 {
+				continue
+			}
+			data, err := ReadFile(ctx, from, name)
+			if err != nil {
+				return nil, err
+			}
+			for _, doc := range bySize[size] {
+				if bytes.Equal(data, doc) {
+					out[name] = doc
+				}
+			}
+		}
+	}
+	return out, nil
 }
 
 // rank orders pointers as a publish switches them; 0 is a file that is written
