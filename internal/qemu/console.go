@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,8 +64,10 @@ func (g *Guest) line(p *power, s string) {
 		p.panicked = s[strings.Index(s, panicLine):]
 		p.panicAt = time.Now()
 	case p.ready == 0 && strings.HasSuffix(s, g.opt.Ready):
-		p.ready = time.Since(p.started)
+		p.ready, p.readyOwn = time.Since(p.started), p.own()
 		p.sampleMemory()
+	case p.lab && slices.ContainsFunc(powerDown, func(d string) bool { return strings.Contains(s, d) }):
+		p.off = true
 	}
 	if i := strings.Index(s, claimLine); i >= 0 {
 		g.claim = strings.TrimSpace(s[i+len(claimLine):])

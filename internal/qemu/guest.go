@@ -83,7 +83,7 @@ type Guest struct {
 // errs.Locked: the image is written to by another guest; errs.Invalid: the
 // kernel is for another rig; else errs.Failed.
 func (r *Rig) Boot(ctx context.Context, opt Options) (*Guest, error) {
-	if opt.Kernel == nil {
+	if opt.Kernel == nil && r.lab == nil {
 		if opt.Image == "" {
 			return nil, errs.E(errs.Invalid, "a guest needs an image, or a kernel")
 		}
@@ -105,6 +105,9 @@ func (r *Rig) Boot(ctx context.Context, opt Options) (*Guest, error) {
 	p, err := g.on(life)
 	if err != nil {
 		cancel()
+		if r.lab != nil && g.count == 0 {
+			_ = g.offBoard()
+		}
 		g.cleanUp()
 		return nil, errs.Wrap(err, "boot %s", opt.Name)
 	}
@@ -178,6 +181,15 @@ func (g *Guest) cleanUp() {
 func (g *Guest) live(ctx context.Context) {
 	defer func() {
 		g.cancel()
+		if g.rig.lab != nil {
+			if err := g.offBoard(); err != nil {
+				g.mu.Lock()
+				if g.err == nil {
+					g.err = err
+				}
+				g.mu.Unlock()
+			}
+		}
 		g.cleanUp()
 		close(g.gone)
 		g.mu.Lock()
@@ -313,7 +325,12 @@ func (g *Guest) ask(ctx context.Context, command string) error {
 			s.Close()
 		}
 	}
-	if !asked {
+	switch {
+	case p.lab && !asked:
+		return errs.E(errs.Failed, "it does not answer to "+command, g.logHint())
+	case p.lab:
+		g.boardEnds(ctx, p, command)
+	case !asked:
 		if _, err := p.qmp.run(ctx, "system_powerdown", nil); err != nil && !errors.Is(err, errGone) {
 			return err
 		}
@@ -373,7 +390,7 @@ func (g *Guest) Log() string { return g.opt.Log }
 func (g *Guest) Disk() string { return g.disk }
 
 // Port is this machine's loopback port that leads to the guest's port 22. It may
-// change when the guest reboots.
+// change when the guest reboots. A real board has none: 0.
 func (g *Guest) Port() int { g.mu.Lock(); defer g.mu.Unlock(); return g.now.port }
 
 // PID is QEMU's process, of the present power-on.
@@ -388,6 +405,14 @@ func (g *Guest) Boots() int { g.mu.Lock(); defer g.mu.Unlock(); return g.count }
 // TimeToReady is how long the present power-on took to the ready line; 0 when it
 // is not ready yet.
 func (g *Guest) TimeToReady() time.Duration { g.mu.Lock(); defer g.mu.Unlock(); return g.now.ready }
+
+// OwnTimeToReady is TimeToReady without what the guest waited for a processor that other
+// programs had: what a limit may count.
+func (g *Guest) OwnTimeToReady() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.now.readyOwn
+}
 
 // Memory is the most of this machine's memory that QEMU held at one time, in bytes.
 func (g *Guest) Memory() int64 {

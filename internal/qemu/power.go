@@ -41,6 +41,11 @@ type power struct {
 	memory   int64
 	waited   time.Duration     // for a processor, as far as it was looked at: see own
 	hostKeys map[string]string // fingerprints by kind, as logins were shown them
+
+	lab      bool   // a real board: no qmp, no keys
+	off      bool   // the board has said so
+	address  string // of its ssh server, once it was asked for
+	readyOwn time.Duration
 }
 
 // tailBuffer keeps the last of what QEMU itself complains of.
@@ -112,6 +117,9 @@ func (g *Guest) arguments(k Kernel) ([]string, error) {
 
 // on switches the guest on.
 func (g *Guest) on(ctx context.Context) (*power, error) {
+	if g.rig.lab != nil {
+		return g.onBoard(ctx)
+	}
 	k, err := g.opt.Kernel(g.disk)
 	if err != nil {
 		return nil, err
@@ -300,6 +308,9 @@ func (p *power) sshPort(ctx context.Context) (int, error) {
 // processor because other programs had it: on a busy machine a guest is no worse
 // for that. The lock is held.
 func (p *power) own() time.Duration {
+	if p.lab {
+		return time.Since(p.started)
+	}
 	// Of a thread: time on a processor, time waiting for one, in nanoseconds
 	// (Documentation/scheduler/sched-stats.rst of Linux).
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
@@ -316,6 +327,9 @@ func (p *power) own() time.Duration {
 
 // sampleMemory notes the most memory that the process had so far.
 func (p *power) sampleMemory() {
+	if p.lab {
+		return
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
 	if err != nil {
 		return

@@ -44,8 +44,7 @@ func (g *Guest) WaitReady(ctx context.Context) error {
 			failed = g.fail(p.ending(), "if QEMU itself complains, that is above; else the guest switched itself off: what it did last is above")
 		case p.ready > 0:
 		case !p.spoke && own >= min(silence, g.opt.Within):
-			failed = g.fail("no output at all on the serial console within "+min(silence, g.opt.Within).String(),
-				fmt.Sprintf("the kernel must be for %s, and its command line must say console=%s", g.rig.Arch, g.rig.Console))
+			failed = g.fail("no output at all on the serial console within "+min(silence, g.opt.Within).String(), g.rig.silentCure())
 		case left <= 0:
 			failed = g.fail(fmt.Sprintf("login never came: %q was not said within %v", g.opt.Ready, g.opt.Within),
 				"the first boot or the ssh server hangs: what came last is above; a slow machine may need longer")
@@ -60,6 +59,13 @@ func (g *Guest) WaitReady(ctx context.Context) error {
 		return errs.Wrap(err, "wait for %s", g.opt.Name)
 	}
 	return failed
+}
+
+func (r *Rig) silentCure() string {
+	if r.lab != nil {
+		return "is the board wired, and does " + r.Name + " console show its serial line? The kernel's command line must name that line: console="
+	}
+	return fmt.Sprintf("the kernel must be for %s, and its command line must say console=%s", r.Arch, r.Console)
 }
 
 func ended(p *power) bool {
@@ -77,6 +83,8 @@ func (p *power) resets(g *Guest) bool { return g.again || p.reason == "guest-res
 // ending says how QEMU ended.
 func (p *power) ending() string {
 	switch said := p.stderr.String(); {
+	case p.lab:
+		return "the program that shows the board's console ended: " + clean([]byte(strings.ReplaceAll(said, "\n", "; ")))
 	case said != "":
 		return "QEMU ended: " + clean([]byte(strings.ReplaceAll(said, "\n", "; ")))
 	case p.reason == "guest-shutdown":

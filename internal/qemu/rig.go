@@ -24,6 +24,8 @@ type Rig struct {
 	cpu     string
 	append  string   // to the image's command line, when emulated
 	kvm     []string // machine and cpu under KVM
+
+	lab *lab // a real board; then nothing above but the name counts
 }
 
 // Emulated page tables are slow to change, and kernels change them at every system call on

@@ -14,7 +14,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -129,11 +128,15 @@ func (g *Guest) dial(ctx context.Context, try func(ctx context.Context, addr str
 	ctx, cancel := g.Patience(ctx, sshPatience, errNoAnswer)
 	defer cancel()
 	for {
-		err := try(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(g.Port())))
+		addr, err := g.address(ctx)
+		if err != nil {
+			return err
+		}
+		err = try(ctx, addr)
 		switch {
 		case err == nil:
 			return nil
-		case strings.Contains(err.Error(), "unable to authenticate"):
+		case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), "oo many authentication failures"):
 			return errs.E(errs.Denied, "the guest does not let us in", err, g.logHint())
 		}
 		select {
