@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
@@ -52,6 +53,9 @@ type Result struct {
 	// Good are the inputs of questions whose answer was good and depends on nothing
 	// else: they need not be asked again. See Bed.Answered.
 	Good []distro.Digest
+	// Stands are beginnings of names of evidence that an earlier test of the same
+	// candidate left and that still holds, since the question was not asked again.
+	Stands []string
 }
 
 // File is a piece of evidence on disk, below Bed.Dir.
@@ -67,6 +71,7 @@ type Outcome struct {
 	Result distro.CheckResult
 	Files  []File
 	Good   []distro.Digest // of Result.Good, to be remembered
+	Stands []string        // of Result.Stands
 }
 
 // Feed is where packages come from.
@@ -82,6 +87,11 @@ type Origin struct {
 	Version  distro.Version
 	Feed     Feed
 	Packages []distro.PackageRecord // of the release, sources included or not
+	// Series is that of a release of another series; its packages are then asked of its
+	// feed, which has these scopes.
+	Series string
+	Ask    bool
+	Scopes []string
 }
 
 // BootImage is an image of a board, to be booted and looked at.
@@ -92,6 +102,13 @@ type BootImage struct {
 	ExpectPorts  []int         // that may listen, TCP and UDP; none means 22
 	Digest       distro.Digest // of the disk; "" when nobody knows it
 	Unbooted     string        // why nobody boots it, though its files are looked at; "" boots
+	// Command is the program that stands for a real board, absolute; then there is no Rig.
+	Command string
+	Hide    []string      // folders that Command must not see: those of keys
+	Login   time.Duration // limit for the time to login; 0 is none
+	Memory  int64         // limit for what the device uses, in bytes; 0 is none
+	Log     []string      // patterns: lines of the kernel log and the console that are no finding
+	Failed  []string      // patterns: services that may fail
 }
 
 // ImageContent is an image of the candidate with its packages.
@@ -172,13 +189,25 @@ type Bed struct {
 	Packages  []distro.PackageRecord
 	Brought   []distro.PackageRecord
 	Origins   []Origin
-	Seed      uint64      // that chose the random ones of Origins; 0: there are none
-	Earlier   []string    // series of the publication before this one, when upgrades from them are asked for
-	Images    []BootImage // of the candidate; none when it has no boards
-	Contents  []ImageContent
-	Version   distro.Version      // of the candidate's release
-	Public    distro.PublicPolicy // what may be published
-	Boards    []distro.Board      // of the series; none when it has none
+	Seed      uint64 // that chose the random ones of Origins; 0: there are none
+	NotTried  string // why the previous series, which is asked for, could not be read; "" when it could, or is not asked for
+	Board     string // name of the board whose device is asked about; "" is none
+	// Services are patterns of services that an upgraded device may have otherwise than a
+	// fresh one.
+	Services []string
+	// DeviceTests is the folder of the team's own tests of a device, absolute; "" is none.
+	DeviceTests string
+	// GuestTests is the folder of programs that test an upgraded guest from this machine,
+	// absolute; "" is none. They must not see the folders of Hide.
+	GuestTests string
+	Hide       []string
+	// TestTime is what one suite of a package's tests may take; 0 is five minutes.
+	TestTime time.Duration
+	Images   []BootImage // of the candidate; none when it has no boards
+	Contents []ImageContent
+	Version  distro.Version      // of the candidate's release
+	Public   distro.PublicPolicy // what may be published
+	Boards   []distro.Board      // of the series; none when it has none
 	// ImagePolicy is what the definition says of the rules for images (package security).
 	ImagePolicy distro.ImagePolicy
 	Told        map[string]Told // by check: answers that were gathered before (package told)
@@ -304,7 +333,7 @@ func one(ctx context.Context, bed Bed, c Check) Outcome {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Text, b.Text))
 	})
 	slices.SortFunc(res.Evidence, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
-	return Outcome{Result: out, Files: res.Evidence, Good: res.Good}
+	return Outcome{Result: out, Files: res.Evidence, Good: res.Good, Stands: res.Stands}
 }
 
 func guarded(ctx context.Context, bed *Bed, c Check) (res Result, err error) {

@@ -185,10 +185,40 @@ func (d *Definition) checkBoards() {
 		}
 		seen[b.Name] = true
 		d.doc.unique(p+".images", "image", b.Images)
-		d.checkUpgrade(p+".boot.upgrade", b)
+		d.checkBoot(p+".boot", b)
 		// Both are scopes of feeds, in one folder.
 		if b.Name != "" && slices.Contains(d.Builder.Arches, b.Name) {
 			d.doc.at(p+".name", fmt.Sprintf("board %s has the name of an architecture", b.Name), "each has its own feed: choose another name")
+		}
+	}
+}
+
+func (d *Definition) checkBoot(at string, b Board) {
+	d.checkUpgrade(at+".upgrade", b)
+	if b.Boot.Command != "" && b.Boot.Rig != "" {
+		d.doc.at(at+".command", fmt.Sprintf("board %s has a rig and a command", b.Name), "a rig is QEMU, a command a real board: keep one")
+	}
+	seen := map[int]bool{}
+	for i, n := range b.Boot.Ports {
+		p := fmt.Sprintf("%s.ports[%d]", at, i)
+		switch {
+		case d.doc.values[p] != nil && d.doc.values[p].ShortTag() != "!!int": // said already
+		case n < 1 || n > 65535:
+			d.doc.at(p, fmt.Sprintf("%s is %d", p, n), "from 1 to 65535")
+		case seen[n]:
+			d.doc.at(p, fmt.Sprintf("port %d is here twice", n), "")
+		}
+		seen[n] = true
+	}
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{{"log", b.Boot.Log}, {"failed", b.Boot.Failed}} {
+		d.doc.unique(at+"."+l.key, "pattern", l.list)
+		for i, s := range l.list {
+			if s != "" && strings.Trim(s, "* ") == "" {
+				d.doc.at(fmt.Sprintf("%s.%s[%d]", at, l.key, i), fmt.Sprintf("%q would let everything pass", s), "name what is meant, with * for what changes")
+			}
 		}
 	}
 }
@@ -247,6 +277,14 @@ func (d *Definition) checkPublish() {
 }
 
 func (d *Definition) checkGate() {
+	if u := d.Gate.UpgradeFrom; u.PreviousFeed != "" {
+		if !u.PreviousSeries {
+			d.doc.at("gate.upgrade_from.previous_feed", "previous_feed does nothing without previous_series", "previous_series: true")
+		}
+		if i := strings.LastIndexByte(strings.TrimRight(u.PreviousFeed, "/"), '/'); !rules["series"].accepts(strings.TrimRight(u.PreviousFeed, "/")[i+1:]) {
+			d.doc.at("gate.upgrade_from.previous_feed", "the address does not end in a series' name", "https://feeds.example.org/halyard/1")
+		}
+	}
 	levels := []string{string(distro.Block), string(distro.Warn), string(distro.Info), string(CheckOff)}
 	for _, id := range sortedKeys(d.Gate.Checks) {
 		if key := d.doc.keys["gate.checks."+id]; !rules["check"].accepts(id) {

@@ -79,6 +79,13 @@ type Boot struct {
 	Rig string `json:"rig,omitempty" rule:"word" jsonschema_description:"Name of the test rig, for instance qemu-x86_64."`
 	// Upgrade is an image of the board whose device upgrades itself to each candidate.
 	Upgrade string `json:"upgrade,omitempty" rule:"package" jsonschema_description:"Image, with dnf in it, whose published device upgrades itself to each candidate and comes back."`
+	// Command stands for a real board, instead of a rig.
+	Command string   `json:"command,omitempty" rule:"program" jsonschema_description:"Executable of the repository that flashes a real board, switches it and shows its console; instead of a rig."`
+	Login   int      `json:"login" jsonschema:"minimum=0,maximum=3600,default=0" jsonschema_description:"Seconds until ssh must answer; 0 is no limit but that of a device that never comes up."`
+	Memory  Size     `json:"memory,omitempty" rule:"size" jsonschema_description:"What a booted device may use: 64M."`
+	Ports   []int    `json:"ports" jsonschema_description:"TCP and UDP ports that may listen; 22 when absent."`
+	Log     []string `json:"log" rule:"title" jsonschema_description:"Lines of the kernel log and of the console that are no finding; * stands for any text."`
+	Failed  []string `json:"failed" rule:"title" jsonschema_description:"Services that may fail; * stands for any text."`
 }
 
 // Component is an optional part that extends the feed.
@@ -167,7 +174,10 @@ type UpgradeFrom struct {
 	First          bool `json:"first" jsonschema:"default=true"`
 	Last           bool `json:"last" jsonschema:"default=true"`
 	Random         int  `json:"random" jsonschema:"minimum=0,maximum=100,default=0" jsonschema_description:"How many of the other releases."`
-	PreviousSeries bool `json:"previous_series" jsonschema:"default=false"`
+	PreviousSeries bool `json:"previous_series" jsonschema:"default=false" jsonschema_description:"The last release of the series before this one."`
+	// PreviousFeed is where that series lies, when not in the workspace's publication.
+	PreviousFeed string   `json:"previous_feed,omitempty" rule:"url" jsonschema_description:"Address of the previous series with its name: https://feeds.example.org/halyard/1; the workspace's own publication when absent."`
+	Services     []string `json:"services" rule:"title" jsonschema_description:"Services that an upgraded device may have otherwise than a fresh one; * stands for any text."`
 }
 
 // CheckPolicy is a distro.Level, or "off".

@@ -30,9 +30,11 @@ var rules = map[string]rule{
 	"arch": {what: "an architecture", form: "as rpm names it: x86_64, aarch64; noarch needs no naming",
 		pattern: regexp.MustCompile(`^[a-z0-9][a-z0-9_]*$`), also: func(s string) bool { return s != "noarch" && s != "src" && s != "all" }},
 	"package": pattern("a name of a package", `^[A-Za-z0-9][A-Za-z0-9._+:-]*$`, "letters, digits and . _ + : -, a letter or digit first"),
-	"word":    pattern("a name", `^[A-Za-z0-9][A-Za-z0-9._-]*$`, "letters, digits and . _ -, a letter or digit first"),
-	"check":   pattern("a check's id", `^[a-z0-9]+([-/][a-z0-9]+)*$`, "lower-case letters, digits and single dashes: upgrade-last"),
-	"commit":  pattern("a full commit id", `^([0-9a-f]{40}|[0-9a-f]{64})$`, "40 hexadecimal digits: git rev-parse HEAD"),
+	"program": {what: "a program of the repository", form: "its path in the workspace: lab/bench",
+		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)+$`)},
+	"word":   pattern("a name", `^[A-Za-z0-9][A-Za-z0-9._-]*$`, "letters, digits and . _ -, a letter or digit first"),
+	"check":  pattern("a check's id", `^[a-z0-9]+([-/][a-z0-9]+)*$`, "lower-case letters, digits and single dashes: upgrade-last"),
+	"commit": pattern("a full commit id", `^([0-9a-f]{40}|[0-9a-f]{64})$`, "40 hexadecimal digits: git rev-parse HEAD"),
 	"ref": {what: "a branch's name", form: "as git allows it: main, wrynose, feature/x",
 		pattern: regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/+@-]*$`), also: func(s string) bool {
 			return !strings.Contains(s, "..") && !strings.Contains(s, "//") && !strings.Contains(s, "@{") &&

@@ -120,18 +120,40 @@ func (w *Workspace) boardBed(bed check.Bed, b Board, asked map[string]bool) chec
 	bed.Candidate = device(bed.Candidate)
 	origins := make([]check.Origin, 0, len(bed.Origins))
 	for _, o := range bed.Origins {
+		if o.Ask {
+			if o, ok := w.askedOrigin(o, b, scopes); ok {
+				origins = append(origins, o)
+			}
+			continue
+		}
 		o.Feed, o.Packages = device(o.Feed), mine(o.Packages)
 		if len(o.Packages) > 0 { // a board that came later has none
 			origins = append(origins, o)
 		}
 	}
-	bed.Origins = origins
+	bed.Origins, bed.Board = origins, b.Name
 	done := map[string]bool{}
 	for s := range asked {
 		done[s] = true
 	}
 	bed.Alone = func(r distro.PackageRecord) bool { return !done[r.Scope] }
 	return bed
+}
+
+// askedOrigin is an origin of another series as a board's device sees it; false when that
+// series had no such board.
+func (w *Workspace) askedOrigin(o check.Origin, b Board, scopes []string) (check.Origin, bool) {
+	own := b.forScopes().OwnArchs()
+	if !slices.Contains(o.Scopes, own[0]) {
+		return o, false
+	}
+	vars := w.boardVars(b)
+	for k, v := range o.Feed.Vars {
+		vars[k] = v
+	}
+	has := slices.DeleteFunc(w.withParts(scopes), func(s string) bool { return !slices.Contains(o.Scopes, s) })
+	o.Feed = check.Feed{Repos: w.feedsOf(o.Series, has, o.Feed.Repos[0].GPGKeys), Vars: vars}
+	return o, true
 }
 
 // merge joins what a check found on one board to what it found on the others.

@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"slipway/internal/check"
 	"slipway/internal/config"
 	"slipway/internal/distro"
 	"slipway/internal/errs"
@@ -81,6 +83,25 @@ func (w *Workspace) hereLayer(l config.Layer) string { return filepath.Join(w.Di
 
 func (w *Workspace) exportedLayer(id distro.BuildID) func(config.Layer) string {
 	return func(l config.Layer) string { return filepath.Join(w.work(id), "layers", l.Name) }
+}
+
+// bootPolicy fills in what boots an image of a board and what is asked of it.
+func (w *Workspace) bootPolicy(b Board, i check.BootImage) (check.BootImage, error) {
+	p := b.Boot
+	i.Rig, i.ExpectPorts, i.Login, i.Memory, i.Log, i.Failed = p.Rig, p.Ports, time.Duration(p.Login)*time.Second, p.Memory.Bytes(), p.Log, p.Failed
+	if p.Command == "" {
+		return i, nil
+	}
+	i.Command = filepath.Join(w.Dir, filepath.FromSlash(p.Command))
+	var err error
+	i.Hide, err = w.keyFolders()
+	return i, err
+}
+
+// keyFolders are those that no program of the distribution's repository may see.
+func (w *Workspace) keyFolders() ([]string, error) {
+	keys, err := w.Settings.KeysDir(w.Definition.Distribution)
+	return []string{keys, keys + "-root"}, err
 }
 
 // scopes are those that every index of the series has: noarch, the builder's

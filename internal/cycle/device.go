@@ -82,11 +82,16 @@ func (w *Workspace) repos(keys []string) []dnf.Repo { return w.feeds(w.scopes(),
 func (w *Workspace) deviceRepos(keys []string) []dnf.Repo { return w.feeds(w.deviceScopes(), keys) }
 
 func (w *Workspace) feeds(scopes, keys []string) []dnf.Repo {
+	return w.feedsOf(w.Definition.Series.Name, scopes, keys)
+}
+
+// feedsOf are those of a series of the distribution.
+func (w *Workspace) feedsOf(series string, scopes, keys []string) []dnf.Repo {
 	var out []dnf.Repo
 	for _, scope := range scopes {
 		id := strings.TrimPrefix(scope, "$slipway_")
 		out = append(out, dnf.Repo{ID: w.Definition.Distribution + "-" + id, Name: w.Definition.Title + " " + id, Enabled: true, GPGKeys: keys,
-			BaseURL: "$slipway_url/" + w.Definition.Series.Name + "/$slipway_snapshot/" + scope})
+			BaseURL: "$slipway_url/" + series + "/$slipway_snapshot/" + scope})
 	}
 	return out
 }

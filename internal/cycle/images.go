@@ -440,7 +440,11 @@ func (w *Workspace) bootImages(ctx context.Context, b Build, dir string) ([]chec
 			if err := w.lendBlob(ctx, a.Digest, path); err != nil {
 				return nil, errs.Wrap(err, "image %s of %s", i.File.Name, i.Board.Name)
 			}
-			out = append(out, check.BootImage{Board: i.Board.Name, Image: i.File.Name, Path: path, Rig: i.Board.Boot.Rig, Digest: a.Digest})
+			x, err := w.bootPolicy(i.Board, check.BootImage{Board: i.Board.Name, Image: i.File.Name, Path: path, Digest: a.Digest})
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, x)
 		}
 	}
 	return out, nil

@@ -104,6 +104,15 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 		if r.Evidence, err = w.keepEvidence(ctx, o); err != nil {
 			return b, err
 		}
+		for _, old := range b.Candidate.Checks { // what was not asked again keeps its evidence
+			for _, a := range old.Evidence {
+				name := strings.TrimPrefix(a.Name, "test/"+r.Spec.ID+"/")
+				if old.Spec.ID == r.Spec.ID && slices.ContainsFunc(o.Stands, func(s string) bool { return strings.HasPrefix(name, s) }) &&
+					!slices.ContainsFunc(r.Evidence, func(e distro.Artifact) bool { return e.Name == a.Name }) {
+					r.Evidence = append(r.Evidence, a)
+				}
+			}
+		}
 		results = append(results, r)
 	}
 	if err := w.trace(ctx, b, results); err != nil {
@@ -294,31 +303,23 @@ func (w *Workspace) bed(ctx context.Context, b Build, tool *dnf.Tool, dir string
 	}
 	bed.Origins = chosen(all, w.Definition.Gate.UpgradeFrom, s.First, s.Head, seed)
 	if w.Definition.Gate.UpgradeFrom.PreviousSeries {
-		if bed.Earlier, err = w.earlierSeries(); err != nil {
-			return nil, err
+		switch o, ok, err := w.previousOrigin(ctx, production); {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil: // what is asked for and cannot be tried is said
+			bed.NotTried = err.Error()
+		case ok:
+			bed.Origins = append(bed.Origins, o)
 		}
+	}
+	bed.Services, bed.DeviceTests, bed.GuestTests = w.Definition.Gate.UpgradeFrom.Services, w.testsIn("device"), w.testsIn("guest")
+	if bed.Hide, err = w.keyFolders(); err != nil {
+		return nil, err
 	}
 	if slices.ContainsFunc(bed.Origins, func(o check.Origin) bool { return o.Random }) {
 		bed.Seed = seed
 	}
 	return bed, nil
-}
-
-// earlierSeries names the other series that the publication holds, sorted.
-func (w *Workspace) earlierSeries() ([]string, error) {
-	found, err := filepath.Glob(filepath.Join(w.Settings.PublicationDir(), "*", "current.json"))
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, f := range found {
-		name := filepath.Base(filepath.Dir(f))
-		if own := w.Definition.Series.Name; name != own && distro.CompareEVR(0, name, "", 0, own, "") < 0 {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out, nil
 }
 
 // chosen gives the releases to upgrade from, of all that are published, in their

@@ -108,9 +108,12 @@ func (w *Workspace) bitbakeDisks(ctx context.Context, b Build, lay func(a distro
 			if err != nil {
 				return nil, errs.Wrap(err, "image %s of %s", image, board.Name)
 			}
-			i := check.BootImage{Board: board.Name, Image: image, Path: path, Rig: board.Boot.Rig, Digest: found.Digest}
+			i, err := w.bootPolicy(board, check.BootImage{Board: board.Name, Image: image, Path: path, Digest: found.Digest})
+			if err != nil {
+				return nil, err
+			}
 			switch {
-			case board.Boot.Rig == "":
+			case i.Rig == "" && i.Command == "":
 				i.Unbooted = "slipway.yaml names no boot.rig for board " + board.Name
 			case !slices.Contains(bootable, ending):
 				i.Unbooted = ending + " is no disk; IMAGE_FSTYPES of the image would have to name one of " + strings.Join(bootable, ", ")

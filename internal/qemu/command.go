@@ -99,6 +99,47 @@ func Without(folders []string, argv ...string) ([]string, error) {
 	return append(append([]string{bwrap, "--dev-bind", "/", "/"}, hide...), append([]string{"--die-with-parent", "--"}, argv...)...), nil
 }
 
+// Tool is a program of the distribution's repository that works on a device from this
+// machine.
+type Tool struct {
+	Path, Dir string
+	Env       []string // beside PATH and LC_ALL
+	Hide      []string // folders that it must not see
+	Within    time.Duration
+}
+
+// Run runs it to its end, and gives the last of what it said. ended is false when it was
+// killed because its time was over. err is how it ended, as os/exec says it, or
+// errs.Unavailable: it cannot be started.
+func (t Tool) Run(ctx context.Context) (said string, ended bool, err error) {
+	argv, err := Without(t.Hide, t.Path)
+	if err != nil {
+		return "", true, err
+	}
+	limited, cancel := context.WithTimeout(ctx, t.Within)
+	defer cancel()
+	out := &tailBuffer{}
+	cmd := exec.CommandContext(limited, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = t.Dir, append([]string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL=C.UTF-8"}, t.Env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 2 * time.Second
+	err = cmd.Run()
+	said = strings.ToValidUTF8(out.String(), "?")
+	switch {
+	case ctx.Err() != nil:
+		return said, true, context.Cause(ctx)
+	case limited.Err() != nil:
+		return said, false, err
+	case errors.Is(err, exec.ErrWaitDelay):
+		return said, true, nil
+	case err != nil && !errors.As(err, new(*exec.ExitError)):
+		return said, true, errs.E(errs.Unavailable, "start "+t.Path, err)
+	}
+	return said, true, err
+}
+
 // call runs the program to its end, and gives its standard output. What goes wrong is the
 // lab's and not the image's: errs.Unavailable.
 func (g *Guest) call(ctx context.Context, within time.Duration, verb ...string) (string, error) {

@@ -34,7 +34,7 @@ func (boots) Devices() {}
 
 func (boots) Spec() distro.CheckSpec {
 	return distro.CheckSpec{ID: "boots", Level: distro.Block,
-		Asks: "does every image boot to an ssh login with the seeded key, with host keys of its own that stay, and nothing else that listens?",
+		Asks: "does every image boot to an ssh login with the seeded key and no other, with secrets of its own that stay, without new errors, and with nothing else that listens?",
 		Cure: "read the serial log; try it by hand: slipway boot FILE -v"}
 }
 
@@ -49,8 +49,15 @@ type device struct {
 	good  bool // it was asked to its end
 	asked int
 
+	before  map[string]bool // shapes of errors of the last release's kernel; nil when nobody kept its log
+	told    map[string]bool // what has a finding already
+	secrets map[string]string
+	offered []string // methods of ssh
+	kernel  []string // its log, of each boot
+
 	ready, again time.Duration
-	memory       int64
+	used         int64 // of the device's memory, after boot
+	memory       int64 // of QEMU
 	accel        string
 	hostKeys     map[string]string
 	findings     []distro.Finding
@@ -82,14 +89,19 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			notes = append(notes, name(i)+": not booted: "+i.Unbooted)
 			continue
 		}
-		if in := inputs(i); in != "" && bed.Answered != nil {
+		old, err := before(ctx, bed, i)
+		if err != nil {
+			return res, err
+		}
+		if in := inputs(i, old); in != "" && bed.Answered != nil {
 			if candidate, ok := bed.Answered(in); ok {
+				res.Stands = append(res.Stands, i.Board+"-"+i.Image+"-")
 				notes = append(notes, fmt.Sprintf("%s: its very bytes booted for %s", name(i), candidate))
 				continue
 			}
 		}
 		for n := range copies {
-			devices = append(devices, &device{image: i, n: n + 1})
+			devices = append(devices, &device{image: i, n: n + 1, before: old, told: map[string]bool{}})
 		}
 	}
 	var mu sync.Mutex
@@ -109,7 +121,7 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 	seen := map[string]bool{}
 	for pair := range slices.Chunk(devices, copies) {
 		pair[1].compare(pair[0])
-		if in := inputs(pair[0].image); in != "" && pair[0].good && pair[1].good && len(pair[0].findings)+len(pair[1].findings) == 0 {
+		if in := inputs(pair[0].image, pair[0].before); in != "" && pair[0].good && pair[1].good && len(pair[0].findings)+len(pair[1].findings) == 0 {
 			res.Good = append(res.Good, in)
 		}
 		for _, d := range pair {
@@ -125,21 +137,28 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			}
 		}
 		notes = append(notes, note(pair))
+		if err == nil && pair[0].kernel != nil {
+			// What the next release's is held against: of the first device, both boots.
+			var f check.File
+			if f, err = bed.Transcript(kernelFile(pair[0].image), strings.Join(pair[0].kernel, "\n")+"\n"); err == nil {
+				res.Evidence = append(res.Evidence, f)
+			}
+		}
 	}
 	res.Note = strings.Join(notes, "; ")
 	return res, err
 }
 
 // question changes when what is asked of an image does: old answers are void then.
-const question = "boots, 1"
+const question = "boots, 2"
 
-// inputs gives what decides the answer for an image: its bytes, what boots it and
-// what may listen; "" when the bytes are not known.
-func inputs(i check.BootImage) distro.Digest {
-	if i.Digest == "" {
+// inputs gives what decides the answer for an image: its bytes, what boots it, the
+// board's policy and what the last kernel reported; "" when the bytes are not known.
+func inputs(i check.BootImage, before map[string]bool) distro.Digest {
+	if i.Digest == "" || i.Command != "" { // a board is more than its image
 		return ""
 	}
-	return distro.DigestOf(fmt.Appendf(nil, "%s\n%s\n%s\n%v", question, i.Rig, i.Digest, i.ExpectPorts))
+	return distro.DigestOf(fmt.Appendf(nil, "%s\n%s\n%s\n%v %v %d %q %q\n%t %q", question, i.Rig, i.Digest, i.ExpectPorts, i.Login, i.Memory, i.Log, i.Failed, before == nil, slices.Sorted(maps.Keys(before))))
 }
 
 // note tells the times of the devices that came up.
@@ -161,15 +180,28 @@ func note(pair []*device) string {
 	if len(times) == 0 {
 		return name(pair[0].image) + ": not booted"
 	}
-	return fmt.Sprintf("%s: login after %s; %d MiB; %s", name(pair[0].image), strings.Join(times, ", "), memory>>20, accel)
+	out := fmt.Sprintf("%s: login after %s; ", name(pair[0].image), strings.Join(times, ", "))
+	if used := max(pair[0].used, pair[1].used); used > 0 {
+		out += fmt.Sprintf("uses %d MiB; ", used>>20)
+	}
+	if memory > 0 {
+		out += fmt.Sprintf("QEMU %d MiB; ", memory>>20)
+	}
+	if len(pair[0].offered) > 0 {
+		out += "ssh takes " + strings.Join(pair[0].offered, " and ") + "; "
+	}
+	return out + accel
 }
 
 // live is a device from its first power-on to its end. An error means that the
 // question could not be asked.
 func (d *device) live(ctx context.Context, bed *check.Bed) error {
-	rig, err := qemu.Find(d.image.Rig)
+	rig, err := d.rig()
 	if err != nil {
 		return err
+	}
+	if d.image.Command != "" { // there is one board
+		defer oneBoard(d.image.Command)()
 	}
 	key, err := qemu.NewKey()
 	if err != nil {
@@ -185,7 +217,7 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	dir := filepath.Join(bed.Dir, strings.TrimSuffix(d.file.Name, ".log"))
 	defer func() { _ = os.RemoveAll(dir) }()
 	d.asked++
-	guest, err := rig.Boot(ctx, qemu.Options{Name: d.String(), Dir: dir, Image: d.image.Path, Log: d.file.Path, Isolated: true,
+	guest, err := rig.Boot(ctx, qemu.Options{Name: d.String(), Dir: dir, Image: d.image.Path, Log: d.file.Path, Isolated: true, Within: max(2*time.Minute, 2*d.image.Login),
 		FwCfg: map[string][]byte{qemu.SeedKey: key.Authorized()}})
 	if err != nil {
 		return d.judge(ctx, nil, err)
@@ -207,13 +239,6 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	if guest.ClaimPassword() != "" {
 		d.find("claim", "a seeded key is enough: the first boot must then make no password", "the device shows a claim password on its console, though a key was seeded")
 	}
-	s, err := guest.SSH(ctx, qemu.Login{Key: stranger})
-	if err == nil {
-		s.Close()
-		d.find("stranger", "only the seeded key may be in authorized_keys", "the device lets in a key that nobody gave it")
-	} else if !errs.Is(err, errs.Denied) {
-		return d.judge(ctx, guest, err)
-	}
 	if err := d.look(ctx, guest, shell); err != nil {
 		return d.judge(ctx, guest, err)
 	}
@@ -221,6 +246,10 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 		if err := d.reboot(ctx, guest, key); err != nil {
 			return d.judge(ctx, guest, err)
 		}
+	}
+	// The first device is asked at its second boot, the other at its first.
+	if err := d.strangers(ctx, guest, stranger); err != nil {
+		return d.judge(ctx, guest, err)
 	}
 	d.memory = guest.Memory()
 	d.asked++
@@ -230,8 +259,27 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 		}
 		d.find("poweroff", "poweroff must end the services and switch the machine off", "%v", err)
 	}
+	if err := d.consoleLog(); err != nil {
+		return err
+	}
 	d.good = true
 	return nil
+}
+
+func (d *device) rig() (*qemu.Rig, error) {
+	if d.image.Command != "" {
+		return qemu.Command(d.image.Command, d.image.Hide)
+	}
+	return qemu.Find(d.image.Rig)
+}
+
+var boards sync.Map // program of a real board -> *sync.Mutex
+
+// oneBoard waits until nobody else uses a real board, and gives what hands it on.
+func oneBoard(program string) (done func()) {
+	mu, _ := boards.LoadOrStore(program, &sync.Mutex{})
+	mu.(*sync.Mutex).Lock()
+	return mu.(*sync.Mutex).Unlock
 }
 
 // judge makes a finding of what the image is to blame for, and hands on what it
@@ -262,33 +310,51 @@ func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (
 	if d.hostKeys, err = guest.HostKeys(ctx); err != nil {
 		return err
 	}
-	d.asked++
-	if err := d.ports(ctx, shell); err != nil {
+	s, err := d.survey(ctx, shell)
+	if err != nil {
 		return err
 	}
+	d.asked++
+	if err := d.ports(s); err != nil {
+		return err
+	}
+	d.secrets = s.secrets()
+	d.limits(guest, s)
 	if d.n > 1 {
 		return nil // of the same files, which take long to read when emulated
 	}
 	return d.verify(ctx, shell)
 }
 
-func (d *device) ports(ctx context.Context, shell *qemu.SSH) error {
-	out, err := shell.Run(ctx, "for f in tcp tcp6 udp udp6; do echo $f; cat /proc/net/$f 2>/dev/null; done; true")
+// survey asks what is asked at each boot.
+func (d *device) survey(ctx context.Context, shell *qemu.SSH) (seen, error) {
+	out, err := shell.Run(ctx, survey)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	s, whole := parseSurvey(out.Stdout)
+	if !whole {
+		return nil, errors.New("the device does not answer to the end: " + strings.Join(check.Tail(out.Stdout+out.Stderr, 3), " "))
+	}
+	d.kernel = append(d.kernel, s["kernel"]...)
+	d.kernelLog(s)
+	d.services(s)
+	return s, nil
+}
+
+func (d *device) ports(s seen) error {
 	expect := d.image.ExpectPorts
 	if len(expect) == 0 {
 		expect = []int{22}
 	}
-	open := listening(out.Stdout)
+	open := listening(s.sockets())
 	for _, s := range open {
 		if !slices.Contains(expect, s.port) && !s.dhcp() {
 			d.find("port:"+s.String(), "switch the service off by default, or name the port in the board's policy", "%s listens to everybody; expected: %v", s, expect)
 		}
 	}
 	if !slices.ContainsFunc(open, func(s socket) bool { return s.protocol == "tcp" && s.port == 22 }) {
-		return errors.New("no listening ssh server in /proc/net/tcp, though we are logged in: " + strings.Join(strings.Fields(out.Stdout), " "))
+		return errors.New("no listening ssh server in /proc/net/tcp, though we are logged in: " + strings.Join(strings.Fields(s.sockets()), " "))
 	}
 	return nil
 }
@@ -320,9 +386,15 @@ func (d *device) reboot(ctx context.Context, guest *qemu.Guest, key *qemu.Key) e
 		return err
 	}
 	d.again = guest.TimeToReady()
-	if _, err := guest.SSH(ctx, qemu.Login{Key: key}); err != nil { // it stays, for PowerOff
+	shell, err := guest.SSH(ctx, qemu.Login{Key: key}) // it stays, for PowerOff
+	if err != nil {
 		return err
 	}
+	s, err := d.survey(ctx, shell)
+	if err != nil {
+		return err
+	}
+	d.kept(s.secrets())
 	now, err := guest.HostKeys(ctx)
 	if err != nil {
 		return err
@@ -339,6 +411,7 @@ func (d *device) compare(other *device) {
 		return
 	}
 	d.asked++
+	d.own(other)
 	for _, kind := range slices.Sorted(maps.Keys(d.hostKeys)) {
 		if k := d.hostKeys[kind]; other.hostKeys[kind] == k {
 			d.find("hostkeys-same", "host keys are made by the first boot, never by the build: the image must hold none", "two devices of the image have the same %s host key %s", kind, k)

@@ -6,10 +6,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -45,7 +47,7 @@ func TestNoImages(t *testing.T) {
 func TestAnswered(t *testing.T) {
 	t.Parallel()
 	i := check.BootImage{Board: "tiny", Image: "light", Rig: "qemu-vax", Path: "/nonexistent", Digest: distro.DigestOf([]byte("the disk"))}
-	known := inputs(i)
+	known := inputs(i, nil)
 	run := func(i check.BootImage) distro.CheckResult {
 		got, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 2, Images: []check.BootImage{i},
 			Answered: func(d distro.Digest) (string, bool) { return "1.1-c1", d == known }}, []check.Check{New()}, nil)
@@ -81,25 +83,35 @@ func TestUnbooted(t *testing.T) {
 
 func TestGood(t *testing.T) {
 	t.Parallel()
-	i := image(t, qemutest.Device+qemutest.Say)
+	i := image(t, locked+ids+qemutest.Device+qemutest.Say)
 	i.Digest = distro.DigestOf([]byte("the disk"))
+	i.Login, i.Memory = time.Minute, 256<<20
+	i.Log = []string{"*"} // what Debian's kernel reports is not asked here
 	o := ask(t, t.Context(), i)
 	r := o.Result
-	if len(o.Good) != 1 || o.Good[0] != inputs(i) {
+	if len(o.Good) != 1 || o.Good[0] != inputs(i, nil) {
 		t.Errorf("the good answer is not to be remembered: %v", o.Good)
 	}
-	if r.Error != "" || len(r.Findings) != 0 || r.Asked < 10 || !strings.HasPrefix(r.Note, "tiny/light: login after ") || strings.Count(r.Note, " s") != 3 {
+	if r.Error != "" || len(r.Findings) != 0 || r.Asked < 20 || !strings.HasPrefix(r.Note, "tiny/light: login after ") || strings.Count(r.Note, " s;")+strings.Count(r.Note, " s,") != 3 || !strings.Contains(r.Note, "ssh takes publickey") {
 		t.Errorf("%+v", r)
 	}
 	t.Log(r.Note)
 	var names []string
 	for _, f := range o.Files {
 		names = append(names, f.Name)
-		if b, err := os.ReadFile(f.Path); err != nil || !strings.Contains(string(b), "Linux version") {
+		b, err := os.ReadFile(f.Path)
+		if err != nil || !strings.Contains(string(b), "Linux version") {
 			t.Errorf("%s: %v", f.Name, err)
 		}
+		if lines := strings.Split(string(b), "\n"); strings.HasSuffix(f.Name, "kernel.log") {
+			if found, raw := kernelErrors(lines); !raw || strings.Count(string(b), "Linux version") != 2 {
+				t.Errorf("the kernel's log is that of %d boots, with levels %t", strings.Count(string(b), "Linux version"), raw)
+			} else {
+				t.Log(found)
+			}
+		}
 	}
-	if d := cmp.Diff([]string{"tiny-light-1.log", "tiny-light-2.log"}, names); d != "" {
+	if d := cmp.Diff([]string{"tiny-light-1.log", "tiny-light-2.log", "tiny-light-kernel.log"}, names); d != "" {
 		t.Error(d)
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(o.Files[0].Path)), "tiny-*")); len(left) != 0 {
@@ -107,9 +119,31 @@ func TestGood(t *testing.T) {
 	}
 }
 
+// locked is a root without a password, ids make a machine id as a first boot does: kept
+// behind the disk's file system.
+const (
+	locked = "sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow\n"
+	ids    = `
+if [ "$(dd if=/dev/vda bs=1M skip=65 count=1 2>/dev/null | head -c2)" = id ]; then
+	dd if=/dev/vda bs=1M skip=65 count=1 2>/dev/null | head -c34 | tail -c32 > /etc/machine-id
+else
+	head -c16 /dev/urandom | md5sum | head -c32 > /etc/machine-id
+	{ printf id; cat /etc/machine-id; } | dd of=/dev/vda bs=1M seek=65 conv=notrunc 2>/dev/null; sync
+fi
+`
+)
+
 // bad is a device that does much wrong: host keys of the image, new ones at each
-// later boot, a service for everybody, a stranger's way in.
+// later boot, a service for everybody, a stranger's way in, one machine id for all, an
+// error of the kernel (ext4 says it, at level err), a service that does not run.
 const bad = `
+mkdir /mnt; mount -t ext4 -o nonsense=1 /dev/vda /mnt
+mkdir -p /etc/init.d /etc/rc5.d
+printf '#!/bin/sh\ncase "$1" in\nstatus) exit 3 ;;\nesac\n' > /etc/init.d/sick
+chmod 755 /etc/init.d/sick; ln -s ../init.d/sick /etc/rc5.d/S20sick
+echo "sick: cannot start the daemon"
+echo 0123456789abcdef0123456789abcdef > /etc/machine-id
+sed -i 's/^root:[^:]*:/root::/' /etc/shadow
 if [ "$(dd if=/dev/vda bs=1M skip=64 count=1 2>/dev/null | head -c4)" = seen ]; then
 	dropbearkey -t ed25519 -f /keep/host >/dev/null 2>&1
 else
@@ -123,12 +157,13 @@ printf '#!/bin/sh\necho "S.5....T.  c /etc/fine"\necho "..5....T.    /usr/bin/ta
 chmod 755 /usr/bin/rpm
 nc -l -p 23 & nc -l -s 127.0.0.1 -p 24 &
 echo "slipway: claim password for root: oops"
-dropbear -r /keep/host -p 22
+dropbear -B -r /keep/host -p 22
 `
 
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	i := image(t, "printf '%s' '"+hostKey(t)+"' | base64 -d > /etc/image-host-key\n"+bad+qemutest.Say)
+	i.Login, i.Memory = time.Second, 1<<20
 	panics := image(t, "echo c > /proc/sysrq-trigger\n")
 	panics.Image = "dead"
 	none := i
@@ -136,18 +171,31 @@ func TestFindings(t *testing.T) {
 	if err := os.WriteFile(none.Path, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := ask(t, t.Context(), i, panics, none).Result
+	// The last release's kernel reported something else.
+	old := check.Artifact{Artifact: distro.Artifact{Name: "test/boots/tiny-light-kernel.log"}, Open: func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader("<3>[    1.000000] sick: 12 sectors\n")), nil
+	}}
+	out, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 2, Images: []check.BootImage{i, panics, none}, BaseArtifacts: []check.Artifact{old}}, []check.Check{New()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := out[0].Result
 	var got []string
 	for _, f := range r.Findings {
+		if strings.HasPrefix(f.ID, "tiny/light:kernel:") && !strings.Contains(f.Text, "nonsense") {
+			continue // of Debian's kernel on this machine
+		}
 		got = append(got, f.ID)
-		if f.Level != distro.Block || len(f.Boards) != 1 || f.Boards[0] != "tiny" || f.Cure == "" || f.Log == "" {
+		if (f.Level != distro.Block) != strings.Contains(f.ID, ":console:") || len(f.Boards) != 1 || f.Boards[0] != "tiny" || f.Cure == "" || f.Log == "" {
 			t.Errorf("%+v", f)
 		}
 		if f.ID == "tiny/dead:up" && (len(f.Evidence) < 10 || !strings.Contains(f.Text, "Kernel panic")) {
 			t.Errorf("%+v", f)
 		}
 	}
-	want := []string{"tiny/dead:up", "tiny/light:claim", "tiny/light:hostkeys-change", "tiny/light:hostkeys-same", "tiny/light:port:tcp/23", "tiny/light:verify:/usr/bin/tampered", "tiny/none:up"}
+	want := []string{"tiny/dead:up", "tiny/light:claim", "tiny/light:console:mount-mounting-dev-vda-on-mnt-failed-invalid-argument", "tiny/light:console:sick-cannot-start-the-daemon", "tiny/light:hostkeys-change", "tiny/light:hostkeys-same",
+		"tiny/light:kernel:extn-unknown-parameter-nonsense", "tiny/light:memory", "tiny/light:port:tcp/23", "tiny/light:secret-same:/etc/machine-id",
+		"tiny/light:service:sick", "tiny/light:slow", "tiny/light:ssh-nothing", "tiny/light:verify:/usr/bin/tampered", "tiny/none:up"}
 	if d := cmp.Diff(want, got); d != "" || r.Error != "" {
 		t.Errorf("%s\n%s\n%+v", d, r.Error, r.Findings)
 	}

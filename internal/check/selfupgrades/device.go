@@ -42,6 +42,7 @@ type device struct {
 	packages []distro.PackageRecord // that it came with
 	edited   []string               // configuration files
 	kernels  []string               // that it ran, in turn
+	modules  []string               // of the kernel, that it had loaded when it was new
 
 	asked    int
 	findings []distro.Finding
@@ -184,6 +185,9 @@ func (d *device) begin(ctx context.Context) error {
 	if err := d.edit(ctx); err != nil {
 		return err
 	}
+	if d.modules, err = d.loaded(ctx); err != nil {
+		return err
+	}
 	out, err := d.sh(ctx, "cat /etc/dnf/dnf.conf /etc/yum.repos.d/*.repo")
 	if err != nil {
 		return err
@@ -246,6 +250,12 @@ func (d *device) up(ctx context.Context) error {
 		if !offered {
 			f.Object, f.Text = p.NEVRA(), fmt.Sprintf("%s is not in the candidate's feed, and nothing obsoletes it", p.NEVRA())
 		}
+	}
+	if err := d.kernel(ctx, newest); err != nil {
+		return err
+	}
+	if err := d.guestTests(ctx); err != nil {
+		return err
 	}
 	d.tell(3, "rebooted")
 	// Emulated, rpm -Va of all costs seconds: what did not change is looked at once,

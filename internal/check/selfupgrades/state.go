@@ -6,9 +6,79 @@ import (
 	"strconv"
 	"strings"
 
+	"slipway/internal/check"
+	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
 )
+
+// loaded lists the kernel's modules that are loaded, sorted.
+func (d *device) loaded(ctx context.Context) ([]string, error) {
+	out, err := d.sh(ctx, "cut -d ' ' -f 1 /proc/modules 2>/dev/null | sort")
+	return strings.Fields(out.Stdout), err
+}
+
+// kernel asks whether the upgraded device runs the candidate's kernel, and whether each
+// module that it had loaded, of the older feed, has come with it: kernel and modules are
+// one locked set.
+func (d *device) kernel(ctx context.Context, newest map[string]distro.PackageRecord) error {
+	d.asked++
+	out, err := d.sh(ctx, `/usr/bin/rpm -qf --qf '%{NAME}\n' "/usr/lib/modules/$(uname -r)" 2>/dev/null || /usr/bin/rpm -qf --qf '%{NAME}\n' "/lib/modules/$(uname -r)"`)
+	if err != nil && !errs.Is(err, errs.Failed) {
+		return err
+	}
+	var owners []string
+	for l := range strings.Lines(out.Stdout) {
+		if l = strings.TrimSpace(l); err == nil && l != "" && !strings.Contains(l, " ") {
+			owners = append(owners, l)
+		}
+	}
+	running := d.kernels[len(d.kernels)-1]
+	switch {
+	case len(owners) == 0:
+		d.note("no package owns the modules of %s: nobody knows whether that is the candidate's kernel", running)
+	case !slices.ContainsFunc(owners, func(n string) bool { _, ok := newest[n]; return ok }):
+		d.find("up:kernel", "the package that names the kernel must name the new one when it is upgraded: %post of kernel-set in the example", "after the upgrade the device runs kernel %s, of %s, which the candidate does not bring", running, strings.Join(owners, " and "))
+	case running == d.kernels[0] && d.newerKernel(owners, newest):
+		d.find("up:kernel", "the package that names the kernel must name the new one when it is upgraded: %post of kernel-set in the example", "after the upgrade and a reboot the device still runs kernel %s, though the candidate brings a newer one", running)
+	}
+	if err := d.shell.Upload(ctx, moduleList, 0o600, []byte(strings.Join(d.modules, "\n")+"\n")); err != nil {
+		return err
+	}
+	d.asked += len(d.modules)
+	out, err = d.sh(ctx, `while read -r m; do [ -z "$m" ] || [ -d "/sys/module/$m" ] || tr - _ < "/lib/modules/$(uname -r)/modules.builtin" | grep -q "/$m\\.ko" || modprobe "$m" || echo "lost $m"; done < `+moduleList)
+	if err != nil {
+		return err
+	}
+	for l := range strings.Lines(out.Stdout) {
+		if m, ok := strings.CutPrefix(strings.TrimSpace(l), "lost "); ok {
+			d.find("up:module:"+m, "kernel and modules are one locked set: the package that brings the kernel requires its modules", "module %s, which the device had loaded from its older feed, cannot be loaded into kernel %s", m, running)
+		}
+	}
+	return nil
+}
+
+const moduleList = "/run/slipway-modules"
+
+// newerKernel reports whether the candidate has a kernel's package beside those that own
+// the running one: one that the device's release did not have.
+func (d *device) newerKernel(owners []string, newest map[string]distro.PackageRecord) bool {
+	for _, o := range owners {
+		was := slices.IndexFunc(d.packages, func(p distro.PackageRecord) bool { return p.Name == o })
+		if now, ok := newest[o]; ok && was >= 0 && check.CompareEVR(now, d.packages[was]) > 0 {
+			return true // the same name, a newer version
+		}
+	}
+	stem := func(name string) string { s, _, _ := strings.Cut(name, strings.TrimSpace(d.kernels[0])); return s }
+	for n := range newest { // the version is in the name: kernel-modules-6.1.0-56
+		for _, o := range owners {
+			if s := stem(o); s != o && strings.HasPrefix(n, s) && distro.CompareEVR(0, strings.TrimPrefix(n, s), "", 0, d.kernels[0], "") > 0 && !slices.ContainsFunc(d.packages, func(p distro.PackageRecord) bool { return p.Name == n }) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // line is what an administrator adds; only to files that have such lines already.
 const line = "# edited by the administrator of this device"

@@ -80,6 +80,26 @@ func (e edits) lost(root *dnf.Root, owned []dnf.ConfigFile) []dnf.ConfigFile {
 	return out
 }
 
+// beside lists what rpm laid beside the edited files: .rpmnew (the new version's file),
+// .rpmsave and .rpmorig (the device's), sorted.
+func (e edits) beside(root *dnf.Root) ([]string, error) {
+	tree, err := os.OpenRoot(root.Path())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tree.Close() }()
+	var out []string
+	for path := range e {
+		for _, ending := range []string{".rpmnew", ".rpmsave", ".rpmorig"} {
+			if _, err := tree.Lstat(strings.TrimPrefix(path, "/") + ending); err == nil {
+				out = append(out, path+ending)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
 // explain tells whether a line of rpm -Va is no more than an edit.
 func (e edits) explain(v dnf.Verify) bool {
 	_, edited := e[v.Path]

@@ -5,10 +5,12 @@
 package upgrades
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"slipway/internal/check"
@@ -27,7 +29,7 @@ func (upgrades) PerBoard() {}
 
 func (upgrades) Spec() distro.CheckSpec {
 	return distro.CheckSpec{ID: "upgrades", Level: distro.Block,
-		Asks: "does a device of the first and of the last release upgrade to the candidate, keep its edited configuration, and come back?",
+		Asks: "does a device of each release that the policy names upgrade to the candidate, keep its edited configuration, its services and its passing tests, and come back?",
 		Cure: "read the transcript; correct dependencies, Obsoletes or scriptlets of the package, and build again"}
 }
 
@@ -43,19 +45,20 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 		}
 		origins = append(origins, o)
 	}
-	for _, series := range bed.Earlier {
+	if bed.NotTried != "" {
 		// Nothing passes by accident: what is asked for and cannot be tried is said.
-		res.Findings = append(res.Findings, distro.Finding{ID: "previous-series:" + series, Object: "series " + series,
-			Text: fmt.Sprintf("the upgrade from series %s was not tried: only releases of the candidate's own series are", series),
-			Cure: "try it by hand and waive this, or take previous_series out of gate.upgrade_from"})
+		res.Findings = append(res.Findings, distro.Finding{ID: "previous-series", Object: "the previous series",
+			Text: "the upgrade from the previous series was not tried: " + bed.NotTried,
+			Cure: "gate: {upgrade_from: {previous_feed: ...}} names its feed; or take previous_series out"})
 	}
 	if len(origins) == 0 {
 		res.Note = "there is no release to upgrade from"
 		return res, nil
 	}
 	journeys := make([]*journey, len(origins))
+	shared := &fresh{}
 	err := bed.Each(ctx, len(origins), func(ctx context.Context, i int) error {
-		j := &journey{bed: bed, origin: origins[i], tell: func(step int, text string) {
+		j := &journey{bed: bed, origin: origins[i], fresh: shared, tell: func(step int, text string) {
 			bed.Tell(i*steps+step, len(origins)*steps, origins[i].Name+" "+string(origins[i].Version)+": "+text)
 		}}
 		journeys[i] = j
@@ -72,6 +75,7 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 			res.Note += fmt.Sprintf("not part of a device of %s: %s. ", j.origin.Version, strings.Join(j.left, "; "))
 		}
 	}
+	scriptlets(bed, journeys, &res)
 	if bed.Seed != 0 {
 		var random []string
 		for _, o := range origins {
@@ -98,6 +102,11 @@ type journey struct {
 	left     []string               // packages of the origin that it did not, and why
 	baseline map[string]bool        // what rpm -Va said before anything happened
 	edits    edits
+	beside   []string        // files that rpm laid beside them, told already
+	services declared        // that it began with
+	fresh    *fresh          // a device of the candidate
+	notRun   map[string]bool // scriptlets that could not run here
+	tests    []suite         // of the device, and what came of them before the upgrade
 
 	asked    int
 	findings []distro.Finding
@@ -131,7 +140,7 @@ func (j *journey) run(ctx context.Context) (err error) {
 
 // begin installs the origin and edits its configuration.
 func (j *journey) begin(ctx context.Context) (bool, error) {
-	relations, err := j.bed.Relations(ctx, j.root, j.origin.Packages)
+	relations, err := j.relations(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -148,6 +157,14 @@ func (j *journey) begin(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, j.stopped(ctx, err, "install", "does not install any more", res)
 	}
+	j.ran(res)
+	if j.origin.Ask { // its headers are known only now
+		for i, p := range j.packages {
+			if k := slices.IndexFunc(res.Now, func(q distro.PackageRecord) bool { return q.NEVRA() == p.NEVRA() }); k >= 0 {
+				j.packages[i].HeaderDigest = res.Now[k].HeaderDigest
+			}
+		}
+	}
 	verify, err := j.root.VerifyAll(ctx)
 	if err != nil {
 		return false, err
@@ -160,8 +177,45 @@ func (j *journey) begin(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if j.services, err = servicesOf(j.root.Path()); err != nil {
+		return false, err
+	}
+	if j.tests, err = j.runTests(ctx, "before"); err != nil {
+		return false, err
+	}
 	j.edits, err = edit(j.root, files)
 	return err == nil, err
+}
+
+// relations reads what the origin's packages say against each other. Those of another
+// series are asked of their feed, with all else that is known of them.
+func (j *journey) relations(ctx context.Context) (check.Relations, error) {
+	if !j.origin.Ask {
+		return j.bed.Relations(ctx, j.root, j.origin.Packages)
+	}
+	lines, err := j.root.Repoquery(ctx, "--latest-limit=1", "--qf", `%{name}\t%{epoch}\t%{version}\t%{release}\t%{arch}`)
+	if err != nil {
+		return check.Relations{}, err
+	}
+	for _, l := range lines {
+		f := strings.Split(l, "\t")
+		if len(f) != 5 {
+			continue
+		}
+		epoch, _ := strconv.Atoi(f[1])
+		j.origin.Packages = append(j.origin.Packages, distro.PackageRecord{Name: f[0], Epoch: epoch, Version: f[2], Release: f[3], Arch: f[4]})
+	}
+	return check.ReadRelations(ctx, j.root)
+}
+
+// ran notes scriptlets that could not run.
+func (j *journey) ran(res dnf.Result) {
+	for _, s := range res.NotRun {
+		if j.notRun == nil {
+			j.notRun = map[string]bool{}
+		}
+		j.notRun[s] = true
+	}
 }
 
 // stopped makes a finding of a dnf that failed; other errors stay errors.
@@ -182,7 +236,7 @@ func (j *journey) transcript(step, text string, first int) error {
 	file, err := j.bed.Transcript(j.origin.Name+"-"+step+".txt", text)
 	j.files = append(j.files, file)
 	for i := first; i < len(j.findings); i++ {
-		j.findings[i].Log = file.Log
+		j.findings[i].Log = cmp.Or(j.findings[i].Log, file.Log)
 		if j.findings[i].Evidence == nil {
 			j.findings[i].Evidence = check.Tail(text, 12)
 		}
@@ -200,6 +254,7 @@ func (j *journey) forward(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, j.stopped(ctx, err, "up", "does not upgrade", res)
 	}
+	j.ran(res)
 	installed := res.Now
 	relations, err := j.bed.Relations(ctx, j.root, j.bed.Packages)
 	if err != nil {
@@ -232,6 +287,12 @@ func (j *journey) forward(ctx context.Context) (bool, error) {
 		}
 		j.find(f)
 	}
+	if err := j.sameServices(ctx, installed); err != nil {
+		return false, err
+	}
+	if err := j.testAgain(ctx); err != nil {
+		return false, err
+	}
 	return true, j.arrived(ctx, "up", res, first, installed)
 }
 
@@ -245,6 +306,7 @@ func (j *journey) back(ctx context.Context) error {
 	if err != nil {
 		return j.stopped(ctx, err, "back", "cannot be returned to from the candidate", res)
 	}
+	j.ran(res)
 	installed := res.Now
 	first := len(j.findings)
 	known := map[string]bool{}
@@ -270,6 +332,9 @@ func (j *journey) back(ctx context.Context) error {
 		j.find(distro.Finding{ID: j.origin.Name + ":back:stay", Level: distro.Info, Object: "release " + string(j.origin.Version), Evidence: stay,
 			Text: fmt.Sprintf("after going back to %s newer packages stay installed: %s", j.origin.Version, strings.Join(stay, " ")),
 			Cure: "nothing: they stand in nobody's way; dnf remove takes them off"})
+	}
+	if err := j.returned(ctx, installed); err != nil {
+		return err
 	}
 	return j.arrived(ctx, "back", res, first, installed)
 }
@@ -309,6 +374,14 @@ func (j *journey) arrived(ctx context.Context, way string, res dnf.Result, first
 			Text: fmt.Sprintf("%s loses the edits in %s of %s", words, lost.Path, lost.Package), Cure: "mark the file %config(noreplace), in both versions of the package"})
 	}
 	j.asked += len(j.edits)
+	if beside, err := j.edits.beside(j.root); err != nil {
+		return err
+	} else if beside = slices.DeleteFunc(beside, func(f string) bool { return slices.Contains(j.beside, f) }); len(beside) > 0 {
+		j.beside = append(j.beside, beside...)
+		j.find(distro.Finding{ID: j.origin.Name + ":" + way + ":beside", Level: distro.Info, Object: check.Count(len(beside), "file"), Evidence: check.Few(beside, 20),
+			Text: fmt.Sprintf("%s leaves configuration beside the edited files: %s", words, strings.Join(check.Few(beside, 5), ", ")),
+			Cure: "nothing: a device whose file was never edited has none; say in the release's notes what an administrator must merge"})
+	}
 	verify, err := j.root.VerifyAll(ctx)
 	if err != nil {
 		return err

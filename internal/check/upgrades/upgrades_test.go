@@ -82,8 +82,8 @@ func TestThereAndBack(t *testing.T) {
 		spec("tool-extra", 2, "Obsoletes: tool < 2\nRequires: tool = 2\n", "", "/usr/share/x/extra", keep+"/etc/extra.conf"),
 		spec("fresh", 1, "", "", "/usr/share/x/fresh"))
 	o := ask(t, one, two, "first", "last")
-	if len(o.Result.Findings) != 0 || o.Result.Error != "" || o.Result.Asked == 0 {
-		t.Errorf("%+v", o.Result)
+	if d := cmp.Diff([]string{"info first-and-last:up:beside"}, show(o)); d != "" || o.Result.Error != "" || o.Result.Asked == 0 {
+		t.Errorf("%s\n%+v", d, o.Result)
 	}
 	if len(o.Files) != 2 || o.Files[0].Name != "first-and-last-back.txt" || o.Files[1].Name != "first-and-last-up.txt" {
 		t.Fatalf("%+v", o.Files)
@@ -120,9 +120,11 @@ func TestFindings(t *testing.T) {
 		"block last:back:renamed",
 		"info last:back:stay",
 		"block last:up:/etc/eats.conf",
+		"info last:up:beside",
 		"block last:up:down",
 		"block last:up:dropped",
 		"block last:up:scriptlet:script",
+		"block last:up:services",
 		"block last:up:stuck",
 	}
 	if d := cmp.Diff(want, show(o)); d != "" || o.Result.Error != "" {
@@ -150,15 +152,34 @@ func TestRefusedFeeds(t *testing.T) {
 	}
 }
 
-// What the policy asks for and nobody tried is a finding, not a pass.
-func TestEarlierSeriesIsSaid(t *testing.T) {
+// What the policy asks for and cannot be tried is a finding, not a pass.
+func TestNotTriedIsSaid(t *testing.T) {
 	t.Parallel()
-	out, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 1, Earlier: []string{"0"}}, []check.Check{upgrades.New()}, nil)
+	out, err := check.Run(t.Context(), &check.Bed{Dir: t.TempDir(), Jobs: 1, NotTried: "no such host"}, []check.Check{upgrades.New()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := out[0].Result.Findings
-	if len(f) != 1 || f[0].ID != "previous-series:0" || f[0].Level != distro.Block || !strings.Contains(f[0].Text, "was not tried") {
+	if len(f) != 1 || f[0].ID != "previous-series" || f[0].Level != distro.Block || !strings.Contains(f[0].Text, "was not tried: no such host") {
 		t.Errorf("%+v", out[0].Result)
+	}
+}
+
+// A release of another series is not in our state: its feed is asked what it holds. An
+// upgrade from it is judged as any other.
+func TestPreviousSeries(t *testing.T) {
+	t.Parallel()
+	key := dnftest.NewKey(t, "feed")
+	old := make1(t, key, spec("a", 1, "", "", "/usr/share/x/a", keep+"/etc/a.conf"), spec("gone", 1, "", "", "/usr/share/x/gone"), spec("tool", 1, "", "", "/usr/share/x/tool"))
+	now := make1(t, key, spec("a", 2, "", "", "/usr/share/x/a", keep+"/etc/a.conf"), spec("tool-next", 1, "Obsoletes: tool < 2\n", "", "/usr/share/x/tool"))
+	bed := &check.Bed{Dir: t.TempDir(), Tool: dnftest.Find(t), Jobs: 2, Candidate: check.Feed{Repos: []dnf.Repo{now.repo}}, Packages: now.records,
+		Origins: []check.Origin{{Name: "previous-1", Series: "1", Ask: true, Version: "1.7", Feed: check.Feed{Repos: []dnf.Repo{old.repo}}}}}
+	out, err := check.Run(t.Context(), bed, []check.Check{upgrades.New()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"info previous-1:back:stay", "block previous-1:back:tool", "info previous-1:up:beside", "block previous-1:up:gone"}
+	if d := cmp.Diff(want, show(out[0])); d != "" || out[0].Result.Error != "" {
+		t.Errorf("%s\n%+v", d, out[0].Result)
 	}
 }
