@@ -3,12 +3,12 @@ package cycle
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sort"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
+	"slipway/internal/heap"
 	"slipway/internal/rpm"
 	"slipway/internal/store"
 )
@@ -49,11 +49,16 @@ type side struct {
 // Diff compares two releases, builds or candidates, whole indexes: what a device
 // would have from each.
 func (w *Workspace) Diff(ctx context.Context, a, b string) (Diff, error) {
-	from, err := w.side(ctx, a)
+	defer heap.Roomy()()
+	releases, err := w.Releases(ctx)
 	if err != nil {
 		return Diff{}, err
 	}
-	to, err := w.side(ctx, b)
+	from, err := w.sideOf(ctx, releases, a)
+	if err != nil {
+		return Diff{}, err
+	}
+	to, err := w.sideOf(ctx, releases, b)
 	if err != nil {
 		return Diff{}, err
 	}
@@ -68,8 +73,9 @@ func (w *Workspace) difference(ctx context.Context, from, to side) (d Diff, sour
 	d = Diff{A: from.name, B: to.name, Packages: []PackageChange{}}
 	sources = map[string]string{}
 	type key struct{ name, arch string }
-	old := map[key]distro.PackageRecord{}
-	for _, r := range from.records {
+	old := make(map[key]*distro.PackageRecord, len(from.records))
+	for i := range from.records {
+		r := &from.records[i]
 		old[key{r.Name, r.Arch}] = r
 	}
 	for _, r := range to.records {
@@ -83,7 +89,7 @@ func (w *Workspace) difference(ctx context.Context, from, to side) (d Diff, sour
 		sources[r.Name+"."+r.Arch] = r.SourceName
 		var oldPkg *rpm.Package
 		if had {
-			if oldPkg, err = from.read(ctx, was); err != nil {
+			if oldPkg, err = from.read(ctx, *was); err != nil {
 				return d, nil, err
 			}
 		}
@@ -95,7 +101,7 @@ func (w *Workspace) difference(ctx context.Context, from, to side) (d Diff, sour
 	}
 	for _, r := range old {
 		sources[r.Name+"."+r.Arch] = r.SourceName
-		pkg, err := from.read(ctx, r)
+		pkg, err := from.read(ctx, *r)
 		if err != nil {
 			return d, nil, err
 		}
@@ -113,12 +119,16 @@ func (w *Workspace) difference(ctx context.Context, from, to side) (d Diff, sour
 
 // side finds what a name means: "1.2" is a release, "1.2-b1" and "1.2-c1" a build.
 func (w *Workspace) side(ctx context.Context, name string) (side, error) {
-	published := func(ctx context.Context, r distro.PackageRecord) (store.Blob, error) {
-		return w.Tree.Open(ctx, w.layout().Package(r))
-	}
 	releases, err := w.Releases(ctx)
 	if err != nil {
 		return side{}, err
+	}
+	return w.sideOf(ctx, releases, name)
+}
+
+func (w *Workspace) sideOf(ctx context.Context, releases []Release, name string) (side, error) {
+	published := func(ctx context.Context, r distro.PackageRecord) (store.Blob, error) {
+		return w.Tree.Open(ctx, w.layout().Package(r))
 	}
 	gone, err := w.gone(ctx)
 	if err != nil {
@@ -185,30 +195,29 @@ func compare(a, b *rpm.Package) PackageChange {
 	}
 	c := PackageChange{Name: b.Name, Arch: b.Arch, Change: "changed", Old: a.EVR(), New: b.EVR(), OldSize: a.InstalledSize, NewSize: b.InstalledSize}
 	x, y := rpm.ContentOf(a), rpm.ContentOf(b)
-	files := map[string]distro.ContentFile{}
-	for _, f := range x.Files {
-		files[f.Path] = f
-	}
-	for _, f := range y.Files {
-		was, had := files[f.Path]
-		delete(files, f.Path)
-		if !had {
-			c.FilesAdded = append(c.FilesAdded, f.Path)
-		} else if was != f {
-			c.FilesChanged = append(c.FilesChanged, f.Path)
+	// Files are sorted by path, and a path is there once.
+	for i, j := 0, 0; i < len(x.Files) || j < len(y.Files); {
+		switch {
+		case j == len(y.Files) || i < len(x.Files) && x.Files[i].Path < y.Files[j].Path:
+			c.FilesGone = append(c.FilesGone, x.Files[i].Path)
+			i++
+		case i == len(x.Files) || y.Files[j].Path < x.Files[i].Path:
+			c.FilesAdded = append(c.FilesAdded, y.Files[j].Path)
+			j++
+		default:
+			if x.Files[i] != y.Files[j] {
+				c.FilesChanged = append(c.FilesChanged, y.Files[j].Path)
+			}
+			i, j = i+1, j+1
 		}
 	}
-	c.FilesGone = sorted(files)
-	for _, kind := range sorted(union(x.Deps, y.Deps)) {
-		for _, d := range y.Deps[kind] {
-			if !slices.Contains(x.Deps[kind], d) {
-				c.DepsAdded = append(c.DepsAdded, kind+" "+d)
-			}
+	for _, kind := range dependencyKinds {
+		added, gone := apart(x.Deps[kind], y.Deps[kind])
+		for _, d := range added {
+			c.DepsAdded = append(c.DepsAdded, kind+" "+d)
 		}
-		for _, d := range x.Deps[kind] {
-			if !slices.Contains(y.Deps[kind], d) {
-				c.DepsGone = append(c.DepsGone, kind+" "+d)
-			}
+		for _, d := range gone {
+			c.DepsGone = append(c.DepsGone, kind+" "+d)
 		}
 	}
 	for _, kind := range sorted(union(x.Scripts, y.Scripts)) {
@@ -216,10 +225,25 @@ func compare(a, b *rpm.Package) PackageChange {
 			c.Scripts = append(c.Scripts, kind)
 		}
 	}
-	if len(c.FilesGone) == 0 {
-		c.FilesGone = nil
-	}
 	return c
+}
+
+// dependencyKinds are the kinds of distro.Content.Deps, sorted.
+var dependencyKinds = []string{"conflicts", "enhances", "obsoletes", "provides", "recommends", "requires", "suggests", "supplements"}
+
+// apart gives what only the second and only the first of two sorted lists has.
+func apart(a, b []string) (added, gone []string) {
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0] < b[0]:
+			gone, a = append(gone, a[0]), a[1:]
+		case len(a) == 0 || b[0] < a[0]:
+			added, b = append(added, b[0]), b[1:]
+		default:
+			a, b = a[1:], b[1:]
+		}
+	}
+	return added, gone
 }
 
 func union[V any](a, b map[string]V) map[string]V {

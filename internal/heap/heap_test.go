@@ -37,3 +37,17 @@ func TestGOGCIsObeyed(t *testing.T) {
 		t.Errorf("GC percent %d", got)
 	}
 }
+
+func TestRoomy(t *testing.T) {
+	t.Setenv("GOGC", "")
+	usual := debug.SetGCPercent(120)
+	defer debug.SetGCPercent(usual)
+	back := Roomy()
+	if got := debug.SetGCPercent(roomy); got != roomy {
+		t.Errorf("GC percent %d", got)
+	}
+	back()
+	if got := debug.SetGCPercent(120); got != 120 {
+		t.Errorf("GC percent %d afterwards", got)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"slipway/internal/errs"
 )
@@ -75,6 +76,9 @@ func damaged(name, format string, args ...any) error {
 
 // readLayout reads lead, signature header and main header.
 func readLayout(r io.ReaderAt, size int64, name string) (*layout, error) {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	r = newBeginning(r, size, buf)
 	var lead [leadSize]byte
 	if err := readAt(r, lead[:], 0, size, name, "lead"); err != nil {
 		return nil, err
@@ -98,6 +102,29 @@ func readLayout(r io.ReaderAt, size int64, name string) (*layout, error) {
 		return nil, err
 	}
 	return &layout{sig: sig, main: main, size: size}, nil
+}
+
+// beginning reads the first bytes of a file at once, which hold the headers of most
+// packages: seven small reads become one.
+type beginning struct {
+	io.ReaderAt
+	have []byte
+}
+
+const bufferSize = 16 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+func newBeginning(r io.ReaderAt, size int64, buf *[bufferSize]byte) io.ReaderAt {
+	n, _ := r.ReadAt(buf[:min(max(size, 0), bufferSize)], 0) // what fails is read again where it is needed
+	return &beginning{r, buf[:max(n, 0)]}
+}
+
+func (b *beginning) ReadAt(p []byte, off int64) (int, error) {
+	if off >= 0 && off <= int64(len(b.have)) && int64(len(p)) <= int64(len(b.have))-off {
+		return copy(p, b.have[off:]), nil
+	}
+	return b.ReaderAt.ReadAt(p, off)
 }
 
 // readAt fills b, or says that the file ends too early.
