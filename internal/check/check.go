@@ -161,6 +161,13 @@ func (g Growth) Exceeded(old, now int64) bool {
 	return g.Percent > 0 && old > 0 && now-old > g.Bytes && (now-old)*100 > old*int64(g.Percent)
 }
 
+// Limit is how many bytes what fits its pattern may have: packages by name, or images by
+// board/image.
+type Limit struct {
+	Package, Image string // one of them; * stands for any text
+	Bytes          int64
+}
+
 // Tested is what is known of the tests of a release, or of the candidate.
 type Tested struct {
 	Version  distro.Version
@@ -231,6 +238,7 @@ type Bed struct {
 	BaseContents []ImageContent
 	// Growth is how much larger a thing may become.
 	Growth Growth
+	Limits []Limit
 	// Results gives the imported results of tests: the candidate's, then those of the
 	// releases before it, the last first; nil when nobody keeps any.
 	Results       func(ctx context.Context) ([]Tested, error)

@@ -123,7 +123,7 @@ where everything stands and what comes next. slipway demo shows all of it.`,
 		}
 	}
 	add("cycle", a.buildCmd(), a.testCmd(), a.checkCmd(), a.reviewCmd(), a.waiveCmd(), a.approveCmd(), a.rejectCmd(), a.publishCmd(), a.withdrawCmd(), a.tombstoneCmd(), a.advisoryCmd(), a.runCmd(), a.restoreCmd(), a.rebuildCmd(), a.imageCmd())
-	add("look", a.statusCmd(), a.nextCmd(), a.logCmd(), a.diffCmd(), a.bisectCmd(), a.feedCmd(), a.verifyCmd(), a.serveCmd(), a.bootCmd())
+	add("look", a.statusCmd(), a.nextCmd(), a.logCmd(), a.diffCmd(), a.bisectCmd(), a.checksCmd(), a.feedCmd(), a.verifyCmd(), a.serveCmd(), a.bootCmd())
 	add("setup", a.demoCmd(), a.initCmd(), a.configCmd(), a.keyCmd(), a.signerCmd(), a.sstateCmd(), a.sourceCmd(), a.componentCmd())
 	add("setup", a.hashservCmd(), a.prservCmd(), a.gcCmd())
 	root.SetHelpCommand(helpCmd())

@@ -307,6 +307,11 @@ func (d *Definition) checkGate() {
 			d.doc.at(p, fmt.Sprintf("%q would take every test out of the gate", q.Test), "name the test, with * for a part of its name: ptestresult.glib-2.0.*")
 		}
 	}
+	for i, l := range d.Gate.Limits {
+		if p := fmt.Sprintf("gate.limits[%d]", i); (l.Package == "") == (l.Image == "") {
+			d.doc.at(p, p+" names a package or an image, one of them", "{image: \"qemux86-64/light\", size: 96M}, or {package: \"lib*\", size: 4M}")
+		}
+	}
 	for _, rule := range sortedKeys(d.Gate.Image.Levels) {
 		level("gate.image.levels."+rule, d.Gate.Image.Levels[rule])
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"slipway/internal/distro"
@@ -123,6 +124,7 @@ type Gate struct {
 	Checks      map[string]CheckPolicy `json:"checks" jsonschema_description:"Check id to level: block, warn, info or off."`
 	Image       ImageGate              `json:"image"`
 	Growth      Growth                 `json:"growth"`
+	Limits      []Limit                `json:"limits" jsonschema_description:"How large a package or an image may be at most; more blocks."`
 	Review      Review                 `json:"review"`
 	Results     Results                `json:"results"`
 	Quarantine  []Quarantine           `json:"quarantine" jsonschema_description:"Tests that are known to be flaky: a failure of theirs does not block until the day."`
@@ -151,6 +153,22 @@ type Review struct {
 type Growth struct {
 	Percent int `json:"percent" jsonschema:"minimum=0,maximum=1000000,default=20" jsonschema_description:"Of the size in the last release; 0 is no limit."`
 	KiB     int `json:"kib" jsonschema:"minimum=0,maximum=1073741824,default=1024" jsonschema_description:"Growth in KiB that is never told."`
+}
+
+// Limit is how large what it names may be. It names packages or images.
+type Limit struct {
+	Package string `json:"package,omitempty" rule:"title" jsonschema_description:"Name of a package; * stands for any text. Its installed size counts."`
+	Image   string `json:"image,omitempty" rule:"title" jsonschema_description:"Board and image, qemux86-64/light; * stands for any text. The size of its file counts."`
+	Size    string `json:"size" jsonschema:"required" rule:"limit" jsonschema_description:"A whole number and K, M or G: 512K, 96M."`
+}
+
+// Bytes gives the limit's size; 0 for one that is none.
+func (l Limit) Bytes() int64 {
+	if !rules["limit"].accepts(l.Size) {
+		return 0
+	}
+	n, _ := strconv.ParseInt(l.Size[:len(l.Size)-1], 10, 64)
+	return n << map[byte]int{'K': 10, 'M': 20, 'G': 30}[l.Size[len(l.Size)-1]]
 }
 
 // Owner answers for what lies below a path.

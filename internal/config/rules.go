@@ -46,6 +46,7 @@ var rules = map[string]rule{
 	"contact":  pattern("a contact", `^([^@\s:/]+@[^@\s:/]+|https://\S+)$`, "a mail address or an https address: security@example.org"),
 	"url": {what: "an address of a feed", form: "http, https or file, without user, query or fragment: https://feeds.example.org/halyard",
 		pattern: regexp.MustCompile(`^(https?://[^/\s]|file:///)[^\s]*$`), also: feedURL},
+	"limit":    pattern("a size", `^[1-9][0-9]{0,6}[KMG]$`, "a whole number and K, M or G: 512K, 96M"),
 	"size":     pattern("a size", `^[1-9][0-9]{0,5}[MG]$`, "a whole number and M or G: 96M, 2G"),
 	"s3":       pattern("a place in an object store", `^s3://[a-z0-9][a-z0-9.-]*[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._-]*)*$`, "s3://bucket/prefix: s3://feeds/halyard"),
 	"endpoint": pattern("an address of an object store", `^https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?$`, "https://s3.example.org"),

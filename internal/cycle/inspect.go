@@ -36,6 +36,9 @@ func (w *Workspace) before(ctx context.Context, bed *check.Bed, b Build) error {
 	own.Candidate.Checks = nil // of an earlier test of the same candidate
 	bed.Artifacts = w.leave(own)
 	bed.Growth = check.Growth{Percent: w.Definition.Gate.Growth.Percent, Bytes: int64(w.Definition.Gate.Growth.KiB) << 10}
+	for _, l := range w.Definition.Gate.Limits {
+		bed.Limits = append(bed.Limits, check.Limit{Package: l.Package, Image: l.Image, Bytes: l.Bytes()})
+	}
 	if b.Base == "" {
 		return nil
 	}

@@ -30,7 +30,7 @@ func (inspect) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 	var res check.Result
 	in := &inspection{bed: bed, res: &res}
 	var notes []string
-	for _, part := range []func(context.Context) (string, error){in.logs, in.packages, in.history, in.images} {
+	for _, part := range []func(context.Context) (string, error){in.logs, in.packages, in.history, in.images, in.limits} {
 		note, err := part(ctx)
 		if err != nil {
 			return res, err

@@ -316,3 +316,35 @@ func TestImages(t *testing.T) {
 	bed.Growth = check.Growth{}
 	want(t, ask(t, bed), "info qemu/light:packages")
 }
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	sizes := map[string]int64{"lib": 4096, "libbig": 4097, "tool": 9999}
+	var packages []distro.PackageRecord
+	for _, name := range []string{"lib", "libbig", "tool"} {
+		packages = append(packages, distro.PackageRecord{Name: name, Version: "1", Release: "1", Arch: "noarch", SourceName: name, Content: "c", HeaderDigest: "sha256:h"})
+	}
+	bed := func() *check.Bed {
+		image := artifact(distro.Images, "b1/light-b1-1.2.img", strings.Repeat("x", 2000))
+		other := artifact(distro.Images, "b2/light-b2-1.2.img", strings.Repeat("x", 1024))
+		return &check.Bed{Base: packages, Packages: packages, Artifacts: []check.Artifact{image, other},
+			Contents: []check.ImageContent{{Board: "b1", Image: "light", Name: image.Name}, {Board: "b2", Image: "light", Name: other.Name}, {Board: "b3", Image: "light", Name: "b3/none.img"}},
+			Read: func(_ context.Context, r distro.PackageRecord) (*rpm.Package, error) {
+				return &rpm.Package{Name: r.Name, InstalledSize: sizes[r.Name]}, nil
+			}}
+	}
+	b := bed()
+	b.Limits = []check.Limit{{Package: "lib*", Bytes: 4096}, {Image: "*/light", Bytes: 1024}}
+	o := ask(t, b)
+	want(t, o, "block limit:image:b1/light", "block limit:image:b3/light", "block limit:package:libbig.noarch")
+	if f := find(t, o, "limit:package:libbig.noarch"); f.Source != "libbig" || !strings.Contains(f.Text, "has 4097 bytes; the limit of lib* is 4096") {
+		t.Errorf("%+v", f)
+	}
+	if f := find(t, o, "limit:image:b1/light"); !slices.Equal(f.Boards, []string{"b1"}) || !strings.Contains(f.Text, "2000 bytes") {
+		t.Errorf("%+v", f)
+	}
+	b = bed()
+	b.Limits = []check.Limit{{Package: "lib*", Bytes: 5000}, {Image: "b1/*", Bytes: 2000}}
+	want(t, ask(t, b))
+	want(t, ask(t, bed()))
+}
