@@ -208,7 +208,8 @@ type Bed struct {
 	// absolute; "" is none. They must not see the folders of Hide.
 	GuestTests string
 	Hide       []string
-	// TestTime is what one suite of a package's tests may take; 0 is five minutes.
+	// TestTime is what one suite of a package's tests, or one question to a booted device,
+	// may take; 0 is five minutes.
 	TestTime time.Duration
 	Images   []BootImage // of the candidate; none when it has no boards
 	Contents []ImageContent

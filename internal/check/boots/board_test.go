@@ -85,6 +85,7 @@ func TestLabThatFails(t *testing.T) {
 		{"no power", `[ $1 != on ] || { echo fuse blown >&2; exit 1; }; [ $1 != console ] || exec sleep 100`, "on: exit status 1: fuse blown"},
 		{"no console", `[ $1 != console ] || { echo no tty >&2; exit 1; }`, "the program that shows the board's console ended: no tty"},
 		{"no address", `[ $1 != console ] || { echo slipway: ready; exec sleep 100; }; [ $1 != address ] || echo over there`, `address says "over there", which is no HOST:PORT`},
+		{"silent", `[ $1 != console ] || exec sleep 100`, "no output at all on the serial console within 30s"},
 		{"panics", `[ $1 != console ] || { echo "Kernel panic - not syncing: VFS: Unable to mount root fs"; exec sleep 100; }`, "the kernel panics: Kernel panic - not syncing: VFS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,10 +7,12 @@
 package boots
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +58,8 @@ type device struct {
 	kernel  []string // its log, of each boot
 
 	ready, again time.Duration
+	patience     time.Duration // for one question; 0 is five minutes
+	listens      string
 	used         int64 // of the device's memory, after boot
 	memory       int64 // of QEMU
 	accel        string
@@ -126,6 +130,7 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 		}
 		for _, d := range pair {
 			res.Asked += d.asked
+			res.Trials = append(res.Trials, d.trial())
 			if d.file.Name != "" {
 				res.Evidence = append(res.Evidence, d.file)
 			}
@@ -193,6 +198,41 @@ func note(pair []*device) string {
 	return out + accel
 }
 
+// trial tells what was done and measured, for the page.
+func (d *device) trial() distro.Trial {
+	t := distro.Trial{Board: d.image.Board, Image: d.image.Image, Name: fmt.Sprintf("device %d", d.n)}
+	step := func(name string, reached bool) {
+		s := distro.TrialStep{Name: name, Log: d.file.Log}
+		switch {
+		case reached:
+			s.Outcome = distro.StepGood
+		case len(t.Steps) == 0 || t.Steps[len(t.Steps)-1].Outcome == distro.StepGood:
+			s.Outcome = distro.StepBad
+		}
+		t.Steps = append(t.Steps, s)
+	}
+	step("up", d.up)
+	if d.n == 1 {
+		step("reboot", d.again > 0)
+	}
+	step("off", d.good)
+	for _, m := range []struct {
+		name string
+		took time.Duration
+	}{{"login", d.ready}, {"login again", d.again}} {
+		if m.took > 0 {
+			t.Measures = append(t.Measures, distro.Measure{Name: m.name, Value: math.Round(m.took.Seconds()*10) / 10, Unit: "s"})
+		}
+	}
+	if d.used > 0 {
+		t.Measures = append(t.Measures, distro.Measure{Name: "memory", Value: float64(d.used >> 20), Unit: "MiB"})
+	}
+	if d.listens != "" {
+		t.Measures = append(t.Measures, distro.Measure{Name: "listens", Text: d.listens})
+	}
+	return t
+}
+
 // live is a device from its first power-on to its end. An error means that the
 // question could not be asked.
 func (d *device) live(ctx context.Context, bed *check.Bed) error {
@@ -239,6 +279,7 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	if guest.ClaimPassword() != "" {
 		d.find("claim", "a seeded key is enough: the first boot must then make no password", "the device shows a claim password on its console, though a key was seeded")
 	}
+	d.patience = bed.TestTime
 	if err := d.look(ctx, guest, shell); err != nil {
 		return d.judge(ctx, guest, err)
 	}
@@ -310,7 +351,7 @@ func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (
 	if d.hostKeys, err = guest.HostKeys(ctx); err != nil {
 		return err
 	}
-	s, err := d.survey(ctx, shell)
+	s, err := d.survey(ctx, guest, shell)
 	if err != nil {
 		return err
 	}
@@ -323,12 +364,20 @@ func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (
 	if d.n > 1 {
 		return nil // of the same files, which take long to read when emulated
 	}
-	return d.verify(ctx, shell)
+	return d.verify(ctx, guest, shell)
+}
+
+// ask runs a command on the device, which has a limit of time of its own.
+func (d *device) ask(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH, what, command string) (qemu.Output, error) {
+	within := cmp.Or(d.patience, 5*time.Minute)
+	limited, cancel := guest.Patience(ctx, within, errs.E(errs.Failed, fmt.Sprintf("%s: the device lets us in, and does not answer within %v", what, within)))
+	defer cancel()
+	return shell.Run(limited, command)
 }
 
 // survey asks what is asked at each boot.
-func (d *device) survey(ctx context.Context, shell *qemu.SSH) (seen, error) {
-	out, err := shell.Run(ctx, survey)
+func (d *device) survey(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (seen, error) {
+	out, err := d.ask(ctx, guest, shell, "ports, memory, logs, services", survey)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +397,11 @@ func (d *device) ports(s seen) error {
 		expect = []int{22}
 	}
 	open := listening(s.sockets())
+	var all []string
+	for _, o := range open {
+		all = append(all, o.String())
+	}
+	d.listens = strings.Join(all, ", ")
 	for _, s := range open {
 		if !slices.Contains(expect, s.port) && !s.dhcp() {
 			d.find("port:"+s.String(), "switch the service off by default, or name the port in the board's policy", "%s listens to everybody; expected: %v", s, expect)
@@ -359,13 +413,15 @@ func (d *device) ports(s seen) error {
 	return nil
 }
 
-func (d *device) verify(ctx context.Context, shell *qemu.SSH) error {
-	if _, err := shell.Run(ctx, "test -x /usr/bin/rpm"); err != nil {
+func (d *device) verify(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) error {
+	if out, err := d.ask(ctx, guest, shell, "rpm", "test -x /usr/bin/rpm"); out.Exit != 0 {
 		return nil // an image without rpm has nothing to compare with
+	} else if err != nil {
+		return err
 	}
 	d.asked++
 	// By its path: Debian's busybox prefers its own applet of that name.
-	out, err := shell.Run(ctx, "/usr/bin/rpm -Va")
+	out, err := d.ask(ctx, guest, shell, "rpm -Va", "/usr/bin/rpm -Va")
 	if err != nil && !errs.Is(err, errs.Failed) {
 		return err
 	}
@@ -390,7 +446,7 @@ func (d *device) reboot(ctx context.Context, guest *qemu.Guest, key *qemu.Key) e
 	if err != nil {
 		return err
 	}
-	s, err := d.survey(ctx, shell)
+	s, err := d.survey(ctx, guest, shell)
 	if err != nil {
 		return err
 	}

@@ -96,6 +96,16 @@ func TestGood(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	t.Log(r.Note)
+	if len(r.Trials) != 2 || len(r.Trials[0].Steps) != 3 || len(r.Trials[1].Steps) != 2 || len(r.Trials[0].Measures) != 4 || r.Trials[0].Measures[3].Text != "tcp/22" {
+		t.Errorf("%+v", r.Trials)
+	}
+	for _, x := range r.Trials {
+		for _, s := range x.Steps {
+			if s.Outcome != distro.StepGood || s.Log == "" || x.Board != "tiny" || x.Image != "light" {
+				t.Errorf("%+v", x)
+			}
+		}
+	}
 	var names []string
 	for _, f := range o.Files {
 		names = append(names, f.Name)

@@ -44,6 +44,7 @@ type device struct {
 	kernels  []string               // that it ran, in turn
 	modules  []string               // of the kernel, that it had loaded when it was new
 
+	done     []string // steps that came to their end
 	asked    int
 	findings []distro.Finding
 	files    []check.File
@@ -91,8 +92,31 @@ func (d *device) run(ctx context.Context) (err error) {
 		if err := step.do(ctx); err != nil {
 			return d.judge(ctx, step.id, err)
 		}
+		d.done = append(d.done, step.id)
 	}
 	return nil
+}
+
+// trial tells what was done, for the page.
+func (d *device) trial() distro.Trial {
+	t := distro.Trial{Board: d.of.Board, Image: d.of.Image, Name: "from " + string(d.of.Origin.Version), Version: d.of.Origin.Version}
+	for i, name := range []string{"boot", "up", "back", "poweroff"} {
+		s := distro.TrialStep{Name: name, Log: d.serial.Log}
+		bad := slices.ContainsFunc(d.findings, func(f distro.Finding) bool {
+			return f.ID == d.name()+":"+name || strings.HasPrefix(f.ID, d.name()+":"+name+":")
+		})
+		switch {
+		case bad || i == len(d.done) && d.guest != nil:
+			s.Outcome = distro.StepBad
+		case i < len(d.done):
+			s.Outcome = distro.StepGood
+		}
+		t.Steps = append(t.Steps, s)
+	}
+	if len(d.kernels) > 0 {
+		t.Measures = append(t.Measures, distro.Measure{Name: "kernels", Text: strings.Join(d.kernels, ", ")})
+	}
+	return t
 }
 
 // keep writes the transcript, and points the findings at it or at the console.

@@ -62,6 +62,7 @@ func (selfupgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, erro
 		res.Asked += d.asked
 		res.Findings = append(res.Findings, d.findings...)
 		res.Evidence = append(res.Evidence, d.files...)
+		res.Trials = append(res.Trials, d.trial())
 		if len(d.kernels) > 0 {
 			notes = append(notes, fmt.Sprintf("%s from %s: kernel %s", d.name(), d.of.Origin.Version, strings.Join(d.kernels, " -> ")))
 		}

@@ -143,6 +143,7 @@ func (j *journey) testAgain(ctx context.Context) error {
 	if err != nil || len(j.tests)+len(after) == 0 {
 		return err
 	}
+	j.after = after
 	file, err := j.keepResults(after)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"slipway/internal/check"
 	"slipway/internal/check/upgrades"
+	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/dnf/dnftest"
 	"slipway/internal/testresults"
@@ -108,6 +109,12 @@ func TestTestsAndServices(t *testing.T) {
 	got := show(o)
 	if d := cmp.Diff(want, got); d != "" || o.Result.Error != "" {
 		t.Fatalf("%s\n%+v", d, o.Result)
+	}
+	wantTrial := []distro.Trial{{Board: "tiny", Name: "last", Version: "1.1", Steps: []distro.TrialStep{{Name: "install", Outcome: distro.StepGood},
+		{Name: "up", Outcome: distro.StepBad, Log: "test/upgrades/last-up.txt"}, {Name: "back", Outcome: distro.StepGood, Log: "test/upgrades/last-back.txt"}},
+		Measures: []distro.Measure{{Name: "tests", Text: "2 pass, 3 fail"}}}}
+	if d := cmp.Diff(wantTrial, o.Result.Trials); d != "" {
+		t.Error(d)
 	}
 	for _, f := range o.Result.Findings {
 		if strings.HasPrefix(f.ID, "last:up:tests:") && (f.Log != "test/upgrades/last-testresults.json" || len(f.Evidence) == 0) || f.Cure == "" {

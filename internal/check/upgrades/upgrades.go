@@ -17,6 +17,7 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
+	"slipway/internal/testresults"
 )
 
 // New gives the check.
@@ -71,6 +72,7 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 		res.Asked += j.asked
 		res.Findings = append(res.Findings, j.findings...)
 		res.Evidence = append(res.Evidence, j.files...)
+		res.Trials = append(res.Trials, j.trial())
 		if len(j.left) > 0 {
 			res.Note += fmt.Sprintf("not part of a device of %s: %s. ", j.origin.Version, strings.Join(j.left, "; "))
 		}
@@ -91,6 +93,45 @@ func (upgrades) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 
 const steps = 3
 
+// trial tells what was done, for the page.
+func (j *journey) trial() distro.Trial {
+	t := distro.Trial{Board: j.bed.Board, Name: j.origin.Name, Version: j.origin.Version}
+	bad := func(way string) bool {
+		return slices.ContainsFunc(j.findings, func(f distro.Finding) bool {
+			return (f.Level == "" || f.Level == distro.Block) && (f.ID == j.origin.Name+":"+way || strings.HasPrefix(f.ID, j.origin.Name+":"+way+":"))
+		})
+	}
+	for i, way := range []string{"install", "up", "back"} {
+		s := distro.TrialStep{Name: way}
+		if bad(way) {
+			s.Outcome = distro.StepBad
+		} else if i < j.reached {
+			s.Outcome = distro.StepGood
+		}
+		for _, f := range j.files {
+			if f.Name == j.origin.Name+"-"+way+".txt" {
+				s.Log = f.Log
+			}
+		}
+		t.Steps = append(t.Steps, s)
+	}
+	passed, failed := 0, 0
+	for _, s := range j.after {
+		for _, status := range s.tests {
+			switch testresults.OutcomeOf(status) {
+			case testresults.Pass:
+				passed++
+			case testresults.Fail:
+				failed++
+			}
+		}
+	}
+	if len(j.after) > 0 {
+		t.Measures = append(t.Measures, distro.Measure{Name: "tests", Text: fmt.Sprintf("%d pass, %d fail", passed, failed)})
+	}
+	return t
+}
+
 // journey is one device's way to the candidate and back.
 type journey struct {
 	bed    *check.Bed
@@ -105,6 +146,8 @@ type journey struct {
 	beside   []string        // files that rpm laid beside them, told already
 	services declared        // that it began with
 	fresh    *fresh          // a device of the candidate
+	after    []suite         // the device's tests, after the upgrade
+	reached  int             // steps that were done
 	notRun   map[string]bool // scriptlets that could not run here
 	tests    []suite         // of the device, and what came of them before the upgrade
 
@@ -126,14 +169,17 @@ func (j *journey) run(ctx context.Context) (err error) {
 	if ok, err := j.begin(ctx); !ok || err != nil {
 		return err
 	}
+	j.reached = 1
 	j.tell(1, "installed")
 	if ok, err := j.forward(ctx); !ok || err != nil {
 		return err
 	}
+	j.reached = 2
 	j.tell(2, "upgraded")
 	if err := j.back(ctx); err != nil {
 		return err
 	}
+	j.reached = 3
 	j.tell(3, "back again")
 	return nil
 }
