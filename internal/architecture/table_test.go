@@ -34,6 +34,7 @@ var levels = map[string]level{
 	"internal/timestamp":    format,
 	"internal/buildhistory": format,
 	"internal/elfabi":       format,
+	"internal/esdk":         format,
 	"internal/testresults":  format,
 	"internal/chart":        format,
 
@@ -173,8 +174,8 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                   {"internal/cli"},
 	"github.com/spf13/pflag":                   {"internal/cli"},
 	"golang.org/x/crypto":                      {"internal/qemu"},
-	"github.com/klauspost/compress":            {"internal/rpm", "internal/rpmmd", "internal/imagefs", "internal/imagefs/squashfs"},
-	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/rpmmd", "internal/debian", "internal/imagefs", "internal/imagefs/squashfs"},
+	"github.com/klauspost/compress":            {"internal/esdk", "internal/rpm", "internal/rpmmd", "internal/imagefs", "internal/imagefs/squashfs"},
+	"github.com/ulikunitz/xz":                  {"internal/rpm", "internal/rpmmd", "internal/debian", "internal/esdk", "internal/imagefs", "internal/imagefs/squashfs"},
 	"github.com/aws/aws-sdk-go-v2":             {"internal/store/s3"},
 	"github.com/aws/smithy-go":                 {"internal/store/s3"},
 	"golang.org/x/mod":                         {"internal/tlog"},

@@ -3,11 +3,13 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
+	"slipway/internal/esdk"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/state"
@@ -70,10 +72,17 @@ func (w *Workspace) statement(ctx context.Context, r Release, b Build) (distro.S
 	if err != nil {
 		return s, err
 	}
+	sdks, err := w.publicSDKs(ctx, b)
+	if err != nil {
+		return s, err
+	}
 	for i, a := range s.Artifacts {
 		if a.Class == distro.Images && out[a.Name] {
 			board, file, _ := strings.Cut(a.Name, "/")
 			s.Artifacts[i].File = feed.ImageName(b.Series, board, r.Version, file)
+		}
+		if a.Class == distro.SDK && sdks[a.Name] {
+			s.Artifacts[i].File = feed.SDKName(b.Series, r.Version, a.Name)
 		}
 	}
 	s.FilesRoot, err = tlog.Root(w.layout().Files(s))
@@ -186,6 +195,18 @@ func (w *Workspace) publishSteps(p *feed.Publisher, keys Keys, v distro.Version,
 			n, err := w.publishImages(ctx, v, b)
 			return end(t, err, n)
 		}},
+		{Name: "sdk", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if !slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.SDK }) {
+				return nil
+			}
+			t := w.Talk.Step("publish the SDKs of " + string(v))
+			r, err := w.Release(ctx, v)
+			n := ""
+			if err == nil {
+				n, err = w.publishSDKs(ctx, v, b, r.Approval.At)
+			}
+			return end(t, err, n)
+		}},
 		{Name: "mirrors", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
 			if !w.mirrors() {
 				return nil
@@ -243,6 +264,18 @@ func (w *Workspace) publishSteps(p *feed.Publisher, keys Keys, v distro.Version,
 			}
 			return w.freshen(ctx, p, r.Serial, r.Approval.At)
 		}),
+		{Name: "sdk updates", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
+			if !slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.SDK && esdk.IsInstaller(a.Name) }) {
+				return nil
+			}
+			t := w.Talk.Step("switch the updates of SDKs to " + string(v))
+			r, err := w.Release(ctx, v)
+			n := ""
+			if err == nil {
+				n, err = w.switchUpdates(ctx, v, b, r.Approval.At)
+			}
+			return end(t, err, n)
+		}},
 		step("record", "record release "+string(v), func(ctx context.Context) (string, error) {
 			now := w.now()
 			if _, err := state.Upsert(ctx, w.State, kindSeries, b.Series, func(s *Series) error {

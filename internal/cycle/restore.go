@@ -148,6 +148,9 @@ func (w *Workspace) restoreInto(ctx context.Context, dir string, r Release, b Bu
 				continue
 			}
 		}
+		if a.Class == distro.SDK && removed(gone.files[feed.SDKName(b.Series, r.Version, a.Name)], string(a.Class)+"/"+a.Name) {
+			continue
+		}
 		if removed(gone.cached(a), string(a.Class)+"/"+a.Name) {
 			continue
 		}

@@ -183,10 +183,18 @@ func (w *Workspace) toRemove(ctx context.Context, what []string) ([]feed.Removed
 		if err != nil {
 			return nil, err
 		}
+		sdks, err := w.publicSDKs(ctx, b)
+		if err != nil {
+			return nil, err
+		}
 		for _, a := range b.Artifacts {
 			if a.Class == distro.Images && out[a.Name] && !strings.HasSuffix(a.Name, ".json") { // its manifest says what it held
 				board, file, _ := strings.Cut(a.Name, "/")
 				name := feed.ImageName(b.Series, board, r.Version, file)
+				known[name] = &feed.RemovedFile{File: name, Digest: a.Digest, Size: a.Size, Releases: []distro.Version{r.Version}}
+			}
+			if a.Class == distro.SDK && sdks[a.Name] && !strings.HasSuffix(a.Name, manifestEnding) {
+				name := feed.SDKName(b.Series, r.Version, a.Name)
 				known[name] = &feed.RemovedFile{File: name, Digest: a.Digest, Size: a.Size, Releases: []distro.Version{r.Version}}
 			}
 		}
@@ -214,7 +222,7 @@ func (w *Workspace) toRemove(ctx context.Context, what []string) ([]feed.Removed
 			if near := errs.Near(x, nevras); near != "" {
 				hint = errs.Hintf("did you mean %q?", near)
 			}
-			found = append(found, errs.E(errs.NotFound, fmt.Sprintf("%q is no published package or image of series %s", x, l.Series), hint))
+			found = append(found, errs.E(errs.NotFound, fmt.Sprintf("%q is no published package, image or SDK of series %s", x, l.Series), hint))
 		}
 		for _, name := range files {
 			chosen[name] = true
@@ -369,6 +377,9 @@ func (w *Workspace) bury(ctx context.Context, p *feed.Publisher, c Change) (stri
 		for _, a := range b.Artifacts {
 			board, file, _ := strings.Cut(a.Name, "/")
 			if a.Class == distro.Images && released[b.ID] != "" && gone.files[feed.ImageName(b.Series, board, released[b.ID], file)] == 0 {
+				delete(digests, a.Digest)
+			}
+			if a.Class == distro.SDK && released[b.ID] != "" && gone.files[feed.SDKName(b.Series, released[b.ID], a.Name)] == 0 {
 				delete(digests, a.Digest)
 			}
 		}

@@ -23,13 +23,9 @@ const manifestEnding = ".manifest"
 // a manifest that neither the build nor a release has stands there with its name
 // alone, without a licence: rules about licences keep the image in.
 func (w *Workspace) bitbakeImages(ctx context.Context, b Build) ([]check.ImageContent, error) {
-	published, err := w.published(ctx)
+	known, err := w.knownPackages(ctx, b)
 	if err != nil {
 		return nil, err
-	}
-	known := map[string]distro.PackageRecord{}
-	for _, r := range feed.Newest(feed.Union(published, b.Packages)) {
-		known[r.Name+" "+distro.RPMArch(r.Arch)+" "+r.Version] = r
 	}
 	var out []check.ImageContent
 	for _, a := range b.Artifacts {
@@ -38,26 +34,48 @@ func (w *Workspace) bitbakeImages(ctx context.Context, b Build) ([]check.ImageCo
 		if a.Class != distro.Images || !isManifest || !ok {
 			continue
 		}
-		data, err := w.readBlob(ctx, a.Digest)
+		packages, err := w.manifest(ctx, a, known)
 		if err != nil {
-			return nil, errs.Wrap(err, "manifest %s", a.Name)
+			return nil, err
 		}
-		c := check.ImageContent{Board: board, Image: imageIn(board, image), Name: stem}
-		for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
-			f := strings.Fields(s.Text())
-			if len(f) == 0 {
-				continue
-			}
-			if len(f) != 3 {
-				return nil, errs.E(errs.Invalid, fmt.Sprintf("manifest %s has the line %q: no name, architecture and version", a.Name, s.Text()))
-			}
-			r, ok := known[f[0]+" "+distro.RPMArch(f[1])+" "+f[2]]
-			if !ok {
-				r = distro.PackageRecord{Name: f[0], Arch: distro.RPMArch(f[1]), Version: f[2]}
-			}
-			c.Packages = append(c.Packages, r)
+		out = append(out, check.ImageContent{Board: board, Image: imageIn(board, image), Name: stem, Packages: packages})
+	}
+	return out, nil
+}
+
+// knownPackages are those of a build and of the releases, by what a manifest says of one.
+func (w *Workspace) knownPackages(ctx context.Context, b Build) (map[string]distro.PackageRecord, error) {
+	published, err := w.published(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]distro.PackageRecord{}
+	for _, r := range feed.Newest(feed.Union(published, b.Packages)) {
+		known[r.Name+" "+distro.RPMArch(r.Arch)+" "+r.Version] = r
+	}
+	return known, nil
+}
+
+// manifest reads a list of packages.
+func (w *Workspace) manifest(ctx context.Context, a distro.Artifact, known map[string]distro.PackageRecord) ([]distro.PackageRecord, error) {
+	data, err := w.readBlob(ctx, a.Digest)
+	if err != nil {
+		return nil, errs.Wrap(err, "manifest %s", a.Name)
+	}
+	var out []distro.PackageRecord
+	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
+		f := strings.Fields(s.Text())
+		if len(f) == 0 {
+			continue
 		}
-		out = append(out, c)
+		if len(f) != 3 {
+			return nil, errs.E(errs.Invalid, fmt.Sprintf("manifest %s has the line %q: no name, architecture and version", a.Name, s.Text()))
+		}
+		r, ok := known[f[0]+" "+distro.RPMArch(f[1])+" "+f[2]]
+		if !ok {
+			r = distro.PackageRecord{Name: f[0], Arch: distro.RPMArch(f[1]), Version: f[2]}
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }

@@ -178,6 +178,9 @@ func rank(name string) int {
 		return 5
 	}
 	_, below, _ := strings.Cut(name, "/")
+	if update, ok := strings.CutPrefix(below, "sdk/update/"); ok {
+		return rankOfUpdate(update)
+	}
 	switch {
 	case path.Base(name) == "repomd.xml" && (strings.HasPrefix(below, "history/") || strings.HasPrefix(below, "current/")):
 		return 3
@@ -187,6 +190,22 @@ func rank(name string) int {
 		return 6
 	case below == "current.json":
 		return 7
+	}
+	return 0
+}
+
+// rankOfUpdate orders what extensible SDKs ask for: "<name>/conf/...", and the git
+// repository "<name>/layers/.git/..."; the rest is named by what is in it. A client begins
+// with the manifest.
+func rankOfUpdate(update string) int {
+	_, rel, _ := strings.Cut(update, "/")
+	switch {
+	case rel == "conf/sdk-conf-manifest":
+		return 5
+	case strings.HasPrefix(rel, "conf/"):
+		return 4
+	case strings.HasPrefix(rel, "layers/.git/") && !strings.HasPrefix(rel, "layers/.git/objects/pack/"):
+		return 3
 	}
 	return 0
 }

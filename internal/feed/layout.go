@@ -71,6 +71,18 @@ func ImageName(series, board string, v distro.Version, file string) string {
 	return path.Join(series, "images", board, string(v), file)
 }
 
+// SDKName is the name of a file of a release's SDKs.
+func SDKName(series string, v distro.Version, file string) string {
+	return path.Join(series, "sdk", string(v), file)
+}
+
+// SDKUpdates is the folder of what extensible SDKs ask for updates, each below a name of
+// its own.
+func SDKUpdates(series string) string { return path.Join(series, "sdk", "update") }
+
+// IsPointer reports whether a file of the publication is one that is replaced.
+func IsPointer(name string) bool { return rank(name) != 0 }
+
 // up gives the way from a feed's folder to the series' folder, for hrefs:
 // packages lie in the pool, one place for all indexes.
 func (l Layout) up(folder string) string {
