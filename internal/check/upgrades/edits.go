@@ -57,8 +57,8 @@ func edit(root *dnf.Root, files []dnf.ConfigFile) (edits, error) {
 }
 
 // lost gives, by path, the edited files whose edit is gone. A file that no
-// installed package owns any more may have become .rpmsave; one that is owned must
-// be in place, edited.
+// package brings any more may have become .rpmsave; one that is there must have the
+// edit, also where it is no configuration file any more.
 func (e edits) lost(root *dnf.Root, owned []dnf.ConfigFile) []dnf.ConfigFile {
 	tree, err := os.OpenRoot(root.Path())
 	if err != nil {
@@ -72,6 +72,9 @@ func (e edits) lost(root *dnf.Root, owned []dnf.ConfigFile) []dnf.ConfigFile {
 	var out []dnf.ConfigFile
 	for path, c := range e {
 		has := slices.ContainsFunc(owned, func(o dnf.ConfigFile) bool { return o.Path == path })
+		if _, err := tree.Lstat(strings.TrimPrefix(path, "/")); err == nil {
+			has = true
+		}
 		if !kept(path) && (has || !kept(path+".rpmsave")) {
 			out = append(out, c)
 		}
