@@ -33,6 +33,10 @@ var crashWork = map[string]func(dir string) error{
 		os.Exit(slipway("init", filepath.Join(dir, "boat"), "--adopt", filepath.Join(dir, "deploy"), "--by", "Ada Byron", "--no-passphrase"))
 		return nil
 	},
+	"import": func(dir string) error {
+		os.Exit(slipway("--dir", dir, "build", "--import", filepath.Join(dir, "ci")))
+		return nil
+	},
 	"mirrors":   command("publish", "1.1"),
 	"bury":      command("tombstone", "anchor-1.0-r0.3.noarch", "--because", "a court", "--by", "Ada Byron", "--sources"),
 	"tombstone": command("tombstone", "hello-1.0-2.noarch", "--because", "court order", "--by", "Ada Byron"),

@@ -25,12 +25,22 @@ var mirrored = map[string]string{
 	"downloads/rudder-1.0.tar.gz":         "wood",
 }
 
-// harbor makes a workspace whose builds another CI makes, with its cache and sources
-// public, and with candidate 1.1-c1 approved; nothing of a BitBake is needed for it.
+// harbor is [unbuilt] with candidate 1.1-c1 approved.
 func harbor(t *testing.T) string {
 	t.Helper()
+	dir := unbuilt(t)
+	again(t, dir, "build", "--import", filepath.Join(dir, "ci"))
+	again(t, dir, "test")
+	again(t, dir, "approve", "1.1-c1", "--by", "Ada Byron")
+	return dir
+}
+
+// unbuilt makes a workspace whose builds another CI makes, with its cache and sources
+// public, and what that CI left in its folder ci; nothing of a BitBake is needed for it.
+func unbuilt(t *testing.T) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "ws")
-	ci := filepath.Join(filepath.Dir(dir), "ci")
+	ci := filepath.Join(dir, "ci")
 	if err := os.MkdirAll(filepath.Join(ci, "tmp/deploy"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +67,7 @@ feeds: {base_url: "https://feeds.example.org/boat"}
 publish: {public: [packages, sstate, downloads]}
 gate: {checks: {installs: off, upgrades: off, artifacts: warn, bitbake-settings: warn}}
 `)
-	write(dir, ".gitignore", ".slipway/\npublication/\n")
+	write(dir, ".gitignore", ".slipway/\npublication/\nci/\n")
 	write(dir, "layers/meta-boat/conf/layer.conf", "")
 	git := func(args ...string) string {
 		return run(t, dir, 0, append([]string{"git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org"}, args...)...)
@@ -72,10 +82,35 @@ gate: {checks: {installs: off, upgrades: off, artifacts: warn, bitbake-settings:
 	}
 	write(ci, "tmp/deploy/sources/all-boat-linux/anchor-1.0-r0/anchor-1.0.tar.gz", "iron")
 	again(t, dir, "key", "create", "--no-passphrase")
-	again(t, dir, "build", "--import", ci)
-	again(t, dir, "test")
-	again(t, dir, "approve", "1.1-c1", "--by", "Ada Byron")
 	return dir
+}
+
+// TestImportSurvivesKills kills an import at its writes: after each kill there is no
+// candidate, or the whole one; the same command again ends with it.
+func TestImportSurvivesKills(t *testing.T) {
+	from := unbuilt(t)
+	command, dir := copies(t, from)
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("import"), Sample: 9}, func(t *testing.T, n int) {
+		if len(status(t, dir(n)).Builds) == 0 || status(t, dir(n)).Builds[0].Status != "testing" {
+			again(t, dir(n), "build", "--import", filepath.Join(dir(n), "ci"))
+		}
+		if s := status(t, dir(n)); len(s.Builds) != 1 || s.Builds[0].ID != "1.1-b1" || s.Builds[0].Status != "testing" {
+			t.Errorf("after kill %d and the same command again: %+v", n, s)
+		}
+		again(t, dir(n), "test")
+		again(t, dir(n), "approve", "1.1-c1", "--by", "Ada Byron")
+		again(t, dir(n), "publish", "1.1")
+		again(t, dir(n), "verify")
+		for name, text := range mirrored {
+			if data, err := os.ReadFile(filepath.Join(dir(n), "publication", name)); err != nil || string(data) != text {
+				t.Errorf("%s is %q, %v", name, data, err)
+			}
+		}
+		os.RemoveAll(dir(n))
+	})
+	if killed == 0 {
+		t.Error("no run was killed")
+	}
 }
 
 // TestMirrorsSurviveKills kills the publishing of cache and sources at its writes. After
@@ -84,7 +119,7 @@ gate: {checks: {installs: off, upgrades: off, artifacts: warn, bitbake-settings:
 func TestMirrorsSurviveKills(t *testing.T) {
 	from := harbor(t)
 	command, dir := copies(t, from)
-	killed := crashtest.KillEach(t, crashtest.Options{Command: command("mirrors"), Sample: 14}, func(t *testing.T, n int) {
+	killed := crashtest.KillEach(t, crashtest.Options{Command: command("mirrors"), Sample: 12}, func(t *testing.T, n int) {
 		check := func(when string, all bool) {
 			for name, text := range mirrored {
 				path := filepath.Join(dir(n), "publication", name)

@@ -43,7 +43,7 @@ echo 'anchor noarch 1.0' >"$0.target.manifest"; echo 'nativesdk-libc x86_64-nati
 // as `devtool sdk-update` does.
 func TestSDKs(t *testing.T) {
 	dir := harbor(t)
-	ci := filepath.Join(filepath.Dir(dir), "ci")
+	ci := filepath.Join(dir, "ci")
 	again(t, dir, "publish", "1.1")
 	server := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "publication"))))
 	defer server.Close()
