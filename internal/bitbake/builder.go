@@ -62,8 +62,8 @@ func New(opt Options) *Builder {
 	return &Builder{opt}
 }
 
-// Pin gives the kind and what of this machine decides a build: Python and the
-// distribution. BitBake itself is a layer of the revision; only one that is
+// Pin gives the kind and what of this machine decides a build: Python, the
+// distribution, and buildtools tarballs on PATH. BitBake itself is a layer of the revision; only one that is
 // named by Options.BitBake is pinned here, by its version.
 func (b *Builder) Pin(ctx context.Context) (distro.BuilderPin, error) {
 	pin := distro.BuilderPin{Kind: "bitbake", Tools: map[string]string{}}
@@ -76,6 +76,9 @@ func (b *Builder) Pin(ctx context.Context) (distro.BuilderPin, error) {
 	}
 	pin.Tools["python"] = strings.TrimPrefix(strings.TrimSpace(string(out)), "Python ")
 	pin.Tools["host"] = hostDistribution("/etc/os-release")
+	if tools := buildtools(b.opt.Path); len(tools) > 0 {
+		pin.Tools["buildtools"] = strings.Join(tools, ", ")
+	}
 	if b.opt.BitBake != "" {
 		if pin.Tools["bitbake"], err = bitbakeVersion(b.opt.BitBake); err != nil {
 			return pin, err

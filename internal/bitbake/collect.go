@@ -30,7 +30,8 @@ import (
 //   - console-log: "console.log", "bitbake-cookerdaemon.log", "events/<board>.json";
 //     [MissingName], when the deploy tree lacks packages that this build wrote;
 //     [FloatingName], when a source's revision is not pinned
-//   - configuration: "bitbake/<file>.conf"; feed-configuration: files of Seed.FeedConfig
+//   - configuration: "bitbake/<file>.conf", "bitbake/" and [VersionsName]; feed-configuration: files
+//     of Seed.FeedConfig
 //   - buildhistory with "pkgdata/"; downloads; sources (the archiver's); sstate: objects
 //     that this build made; images; sdk; sbom with "spdx/", "cve/" and "licenses/";
 //     test-results: "testresults.json"
@@ -124,6 +125,9 @@ func (c *collecting) outputs(ctx context.Context) ([]distro.Output, error) {
 		if exists(c.dir, name) {
 			all = append(all, distro.Output{Class: distro.ConsoleLog, Name: name, Path: filepath.Join(c.dir, name)})
 		}
+	}
+	if exists(c.dir, VersionsName) {
+		all = append(all, distro.Output{Class: distro.Configuration, Name: "bitbake/" + VersionsName, Path: filepath.Join(c.dir, VersionsName)})
 	}
 	if path := c.t.path("bitbake-cookerdaemon.log"); regular(path) {
 		all = append(all, distro.Output{Class: distro.ConsoleLog, Name: filepath.Base(path), Path: path})

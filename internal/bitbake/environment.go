@@ -240,5 +240,8 @@ func (b *Builder) Describe(ctx context.Context, dir string) ([]distro.Board, []d
 	if err := bad.Err(); err != nil {
 		return nil, nil, err
 	}
+	if err := b.writeVersions(ctx, dir, p, all); err != nil {
+		return nil, nil, err
+	}
 	return boards, Assert(all, b.opt.Servers != nil), nil
 }

@@ -1,6 +1,7 @@
 package bitbake
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"os/user"
@@ -120,7 +121,7 @@ func askSeries(t *testing.T, release, bitbake, core string) {
 		boards     []string
 		want       []string
 	}{
-		{"as it should be", `DISTRO = "own"`, []string{"qemux86-64"}, nil},
+		{"as it should be", "DISTRO = \"own\"\nrequire conf/distro/include/yocto-uninative.inc\nINHERIT += \"uninative\"", []string{"qemux86-64"}, nil},
 		{"as a first build is", `EXTRA_IMAGE_FEATURES = "debug-tweaks"`, []string{"qemux86-64"}, []string{"distro", "open-debug-tweaks"}},
 		{"all of it", "DISTRO = \"poky\"\nUSER_CLASSES = \"reproducible_build packagefeed-stability no-such\"\nINHERIT += \"cve-check\"", []string{"qemux86-64", "other"}, all},
 		{"a fragment", "DISTRO = \"own\"\nOE_FRAGMENTS += \"core/yocto/root-login-with-empty-password\"", only(release == "wrynose", "qemux86-64"),
@@ -143,6 +144,10 @@ func askSeries(t *testing.T, release, bitbake, core string) {
 		if err != nil {
 			t.Errorf("%s, %s: %v", release, tt.name, err)
 			continue
+		}
+		var v Versions
+		if data, err := os.ReadFile(filepath.Join(build, VersionsName)); err != nil || json.Unmarshal(data, &v) != nil || v.BitBake == "" || v.Python == "" || v.Host == "" || (v.Uninative != "") != strings.Contains(tt.conf, "uninative") {
+			t.Errorf("%s, %s: versions %+v, %v", release, tt.name, v, err)
 		}
 		if len(boards) != len(tt.boards) || boards[0].Arch != map[bool]string{true: "x86_64_v3", false: "core2_64"}[release == "wrynose"] || boards[0].MachineArch != "qemux86_64" {
 			t.Errorf("%s, %s: boards %+v", release, tt.name, boards)
