@@ -88,63 +88,104 @@ feeds: {format: rpm, base_url: "https://feeds.example.org/fixture"}
 	return dir
 }
 
+// bitbakeSeries is a workspace of the fixture layer, at work.
+type bitbakeSeries struct {
+	t       *testing.T
+	dir, ws string
+}
+
+func newBitBakeSeries(t *testing.T) *bitbakeSeries {
+	t.Helper()
+	dir := bitbakeWorkspace(t)
+	return &bitbakeSeries{t, dir, filepath.Join(dir, "ws")}
+}
+
+// try runs slipway, and gives its exit code and what it says on both outputs.
+func (s *bitbakeSeries) try(args ...string) (int, string) {
+	s.t.Helper()
+	var out, talk bytes.Buffer
+	code := cli.Main(s.t.Context(), append([]string{"--dir", s.ws}, args...), cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &talk})
+	s.t.Logf("slipway %s: exit code %d\n%s%s", strings.Join(args, " "), code, talk.String(), cut(out.String()))
+	return code, out.String() + talk.String()
+}
+
+func (s *bitbakeSeries) do(args ...string) string {
+	s.t.Helper()
+	code, out := s.try(args...)
+	if code != 0 {
+		s.t.Fatalf("slipway %v: exit code %d", args, code)
+	}
+	return out
+}
+
+// edit changes a text in a file of the workspace, and commits it.
+func (s *bitbakeSeries) edit(name, old, new string) {
+	s.t.Helper()
+	path := filepath.Join(s.ws, name)
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), old) {
+		s.t.Fatal(name, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	run(s.t, s.ws, 0, "git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-a", "-m", "edit "+name)
+}
+
+// feed lists what devices are offered, as name and version.
+func (s *bitbakeSeries) feed() []string {
+	s.t.Helper()
+	var list []cycle.FeedPackage
+	var out bytes.Buffer
+	if code := cli.Main(s.t.Context(), []string{"--dir", s.ws, "feed", "list", "--json"}, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &out}); code != 0 {
+		s.t.Fatal(out.String())
+	}
+	if err := json.Unmarshal(out.Bytes(), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	var all []string
+	for _, p := range list {
+		all = append(all, p.Name+"-"+p.EVR)
+	}
+	return all
+}
+
+func (s *bitbakeSeries) has(list []string, want ...string) {
+	s.t.Helper()
+	for _, w := range want {
+		if !slices.Contains(list, w) {
+			s.t.Errorf("%s is not in the feed: %v", w, list)
+		}
+	}
+}
+
+// sums are the sha256 sums of the files below a folder that are wanted, by their names.
+func sums(t *testing.T, root string, want func(name string) bool) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || !want(e.Name()) {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		all[e.Name()] = fmt.Sprintf("%x", sha256.Sum256(data))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+const recipes = "layers/meta-fixture/recipes-fixture/"
+
 // TestRealBitBakeTwoReleases is a series on real BitBake: a release, a candidate that
 // is rejected, a second release after the databases were lost, and the first one again
 // on another machine from nothing but what was stored.
 func TestRealBitBakeTwoReleases(t *testing.T) {
-	dir := bitbakeWorkspace(t)
-	ws := filepath.Join(dir, "ws")
-	try := func(args ...string) (int, string) {
-		t.Helper()
-		var out, talk bytes.Buffer
-		code := cli.Main(t.Context(), append([]string{"--dir", ws}, args...), cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &talk})
-		t.Logf("slipway %s: exit code %d\n%s%s", strings.Join(args, " "), code, talk.String(), cut(out.String()))
-		return code, out.String() + talk.String()
-	}
-	do := func(args ...string) string {
-		t.Helper()
-		code, out := try(args...)
-		if code != 0 {
-			t.Fatalf("slipway %v: exit code %d", args, code)
-		}
-		return out
-	}
-	edit := func(name, old, new string) {
-		t.Helper()
-		path := filepath.Join(ws, "layers", "meta-fixture", "recipes-fixture", name)
-		text, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(text), old) {
-			t.Fatal(name, err)
-		}
-		if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		run(t, ws, 0, "git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-a", "-m", "edit "+name)
-	}
-	feed := func() []string {
-		t.Helper()
-		var list []cycle.FeedPackage
-		var out bytes.Buffer
-		if code := cli.Main(t.Context(), []string{"--dir", ws, "feed", "list", "--json"}, cli.Stdio{In: strings.NewReader(""), Out: &out, Err: &out}); code != 0 {
-			t.Fatal(out.String())
-		}
-		if err := json.Unmarshal(out.Bytes(), &list); err != nil {
-			t.Fatal(err)
-		}
-		var all []string
-		for _, p := range list {
-			all = append(all, p.Name+"-"+p.EVR)
-		}
-		return all
-	}
-	has := func(list []string, want ...string) {
-		t.Helper()
-		for _, w := range want {
-			if !slices.Contains(list, w) {
-				t.Errorf("%s is not in the feed: %v", w, list)
-			}
-		}
-	}
+	s := newBitBakeSeries(t)
+	do, edit, feed, has := s.do, s.edit, s.feed, s.has
+	ws := s.ws
 
 	do("key", "create", "--no-passphrase")
 	// BitBake has nothing against the configuration; the layers are told to be of this machine.
@@ -155,22 +196,11 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 	has(feed(), "hello-1.0-r0.0", "libgreet1-1.0-r0.0", "fixture-config-1.0-r0.0", "fixture-board-1.0-r0.0", "hostlibc-2.36-r0.0")
 
 	// A candidate that is rejected burns its number.
-	edit("hello/files/hello.c", "int main", "int rejected = 1;\nint main")
+	edit(recipes+"hello/files/hello.c", "int main", "int rejected = 1;\nint main")
 	if out := do("build"); !strings.Contains(out, "candidate 1.2-c1") {
 		t.Error("no candidate 1.2-c1")
 	}
 	do("reject", "1.2-c1", "--because", "the wrong change")
-
-	// Somebody changes an object of the released cache: it unpacks as before, and nothing
-	// that was built with it is stored.
-	found, err := filepath.Glob(filepath.Join(ws, ".slipway/mirror/sstate/*/*/sstate:fixture-config:*_package_write_rpm.tar.zst"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
-	}
-	run(t, t.TempDir(), 0, "sh", "-ec", `tar --zstd -xf "$0"; echo 1 > evil; rm "$0"; tar --zstd -cf "$0" .; chmod 644 "$0"`, found[0])
-	if code, out := try("build"); code != 4 || !strings.Contains(out, "was changed in the mirror") || !strings.Contains(out, "made again of the releases") {
-		t.Errorf("a changed object of the cache: exit code %d", code)
-	}
 
 	// The databases are lost, and the mirrors; the last release has both. One recipe's
 	// source is another one, one recipe says the same in other words.
@@ -179,48 +209,33 @@ func TestRealBitBakeTwoReleases(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	edit("hello/files/hello.c", "int rejected = 1;", "int changed = 1;")
-	edit("config/fixture-config_1.0.bb", "do_install() {\n", "do_install() {\n    : in other words\n")
+	edit(recipes+"hello/files/hello.c", "int rejected = 1;", "int changed = 1;")
+	edit(recipes+"config/fixture-config_1.0.bb", "do_install() {\n", "do_install() {\n    : in other words\n")
 	do("run", "--yes", "--by", "Ada Byron")
 	second := feed()
 	has(second, "hello-1.0-r0.2", "libgreet1-1.0-r0.2", "fixture-config-1.0-r0.0", "fixture-board-1.0-r0.0", "hostlibc-2.36-r0.0")
 	// The log of a task that was restored is that of the build that ran it.
-	if log := do("log", "1.2-b3", "hostlibc:do_populate_sysroot"); !strings.Contains(log, "do_populate_sysroot") {
+	if log := do("log", "1.2-b2", "hostlibc:do_populate_sysroot"); !strings.Contains(log, "do_populate_sysroot") {
 		t.Errorf("log of a restored task: %q", log)
 	}
 
 	// Another machine: the workspace elsewhere, without what can be made again, and the
 	// layers' repositories are gone.
-	moved := filepath.Join(dir, "machine-2", "ws")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(moved), 0o755), os.Rename(ws, moved), os.RemoveAll(filepath.Join(dir, "repos"))); err != nil {
+	moved := filepath.Join(s.dir, "machine-2", "ws")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(moved), 0o755), os.Rename(ws, moved), os.RemoveAll(filepath.Join(s.dir, "repos"))); err != nil {
 		t.Fatal(err)
 	}
-	ws = moved
+	s.ws, ws = moved, moved
 	for _, gone := range []string{"work", "mirror", "layers", "databases", "quarantine"} {
 		if err := os.RemoveAll(filepath.Join(ws, ".slipway", gone)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Restored, and bit for bit what was published.
-	restored := filepath.Join(dir, "restored")
+	restored := filepath.Join(s.dir, "restored")
 	do("restore", "1.1", "--into", restored)
-	sums := func(root string) map[string]string {
-		t.Helper()
-		all := map[string]string{}
-		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".rpm") || strings.HasSuffix(path, ".src.rpm") { // those are artifacts
-				return err
-			}
-			data, err := os.ReadFile(path)
-			all[filepath.Base(path)] = fmt.Sprintf("%x", sha256.Sum256(data))
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return all
-	}
-	pool, got := sums(filepath.Join(ws, "publication")), sums(restored)
+	packages := func(name string) bool { return strings.HasSuffix(name, ".rpm") && !strings.HasSuffix(name, ".src.rpm") } // those are artifacts
+	pool, got := sums(t, filepath.Join(ws, "publication"), packages), sums(t, restored, packages)
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if t.Logf("%s  %s", got[name], name); got[name] != pool[name] {
 			t.Errorf("%s was restored as %s, published is %s", name, got[name], pool[name])

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"slipway/internal/check/security"
+)
+
+// TestRealBitBakeImage takes an image and an SDK that BitBake makes through the whole cycle: the
+// gate looks at the image's files, it is published with its manifest, and restored. One that
+// lets somebody in stops at the gate; of a build that took a changed object of the cache
+// nothing is stored.
+func TestRealBitBakeImage(t *testing.T) {
+	s := newBitBakeSeries(t)
+	s.edit("slipway.yaml", "{name: fixture-a}", "{name: fixture-a, images: [fixture-image]}")
+	s.edit("slipway.yaml", "targets: [packagegroup-fixture]", `targets: [packagegroup-fixture, "fixture-image:do_populate_sdk"]`)
+	s.do("key", "create", "--no-passphrase")
+	s.do("run", "--yes", "--by", "Ada Byron")
+
+	const stem = "fixture-image-fixture-a.rootfs-1.1"
+	published := filepath.Join(s.ws, "publication", "1", "images", "fixture-a", "1.1")
+	manifest, err := os.ReadFile(filepath.Join(published, stem+".manifest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"hello core2_64 1.0\n", "libgreet1 core2_64 1.0\n", "fixture-board fixture_a 1.0\n", "fixture-config noarch 1.0\n"} {
+		if !strings.Contains(string(manifest), line) {
+			t.Errorf("%q is not in the published manifest:\n%s", line, manifest)
+		}
+	}
+	disk := filepath.Join(published, stem+".tar.gz")
+	var r security.Report
+	if out := run(t, s.ws, 0, "slipway", "image", "check", disk, "--json"); json.Unmarshal([]byte(out), &r) != nil || r.Files < 20 || r.Asked < 20 {
+		t.Errorf("image check says %s", out)
+	}
+	t.Log(run(t, s.ws, 0, "slipway", "image", "check", disk))
+	s.do("verify")
+
+	restored := filepath.Join(s.dir, "restored")
+	s.do("restore", "1.1", "--into", restored)
+	images := func(name string) bool { return strings.HasPrefix(name, "fixture-image-") }
+	want, got := sums(t, published, images), sums(t, restored, images)
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if t.Logf("%s  %s", want[name], name); got[name] != want[name] {
+			t.Errorf("%s was restored as %q, published is %s", name, got[name], want[name])
+		}
+	}
+	// The SDK installs where its user wants, with what is in it for both sides.
+	installers, err := filepath.Glob(filepath.Join(restored, "sdk", "*.sh"))
+	if err != nil || len(installers) != 1 {
+		t.Fatal(installers, err)
+	}
+	sdk := filepath.Join(s.dir, "sdk")
+	t.Log(run(t, s.dir, 0, "sh", installers[0], "-y", "-d", sdk))
+	for _, file := range []string{"environment-setup-core2-64-fixture-linux", "sysroots/core2-64-fixture-linux/usr/include/greet.h", "sysroots/core2-64-fixture-linux/usr/lib/libgreet.so.1.0.0", "sysroots/x86_64-fixturesdk-linux/usr/bin/fixture-tool"} {
+		if _, err := os.Stat(filepath.Join(sdk, file)); err != nil {
+			t.Error("the SDK: ", err)
+		}
+	}
+	if want[stem+".tar.gz"] == "" {
+		t.Errorf("published are %v, restored %v", want, got)
+	}
+
+	const recipe = recipes + "images/fixture-image.bb"
+	s.edit(recipe, "inherit image\n", `inherit image
+ROOTFS_POSTPROCESS_COMMAND += "planted"
+planted() {
+    install -d ${IMAGE_ROOTFS}/home/root/.ssh
+    echo ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA ada > ${IMAGE_ROOTFS}/home/root/.ssh/authorized_keys
+}
+`)
+	if code, out := s.try("run"); code != 7 || !strings.Contains(out, "security/fixture-a/fixture-image:authorized-key:home/root/.ssh/authorized_keys") {
+		t.Errorf("an image with somebody's key: exit code %d", code)
+	}
+	s.do("reject", "1.2-c1", "--because", "the image lets somebody in")
+
+	// Somebody changes an object of the released cache: it unpacks as before, and nothing
+	// that was built with it is stored.
+	s.edit(recipe, `ROOTFS_POSTPROCESS_COMMAND += "planted"`, "")
+	found, err := filepath.Glob(filepath.Join(s.ws, ".slipway/mirror/sstate/*/*/sstate:fixture-config:*_package_write_rpm.tar.zst"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	run(t, t.TempDir(), 0, "sh", "-ec", `tar --zstd -xf "$0"; echo 1 > evil; rm "$0"; tar --zstd -cf "$0" .; chmod 644 "$0"`, found[0])
+	if code, out := s.try("build"); code != 4 || !strings.Contains(out, "was changed in the mirror") || !strings.Contains(out, "made again of the releases") {
+		t.Errorf("a changed object of the cache: exit code %d", code)
+	}
+}
