@@ -67,7 +67,7 @@ func Enable(d *config.Definition, text []byte, name string) ([]byte, error) {
 		}
 		return nil, errs.E(errs.NotFound, "there is no component "+name, opts...)
 	}
-	if d.Builder.Kind != config.BitBake {
+	if !config.Yocto(d.Builder.Kind) {
 		return nil, errs.E(errs.Invalid, fmt.Sprintf("component %s is made of layers of BitBake, and the builder is %s", name, d.Builder.Kind))
 	}
 	if len(releases) > 0 && !slices.Contains(releases, d.Builder.Release) {

@@ -77,6 +77,9 @@ type BisectOptions struct {
 // options it goes on with the search that was cut off. It holds the workspace's lock for
 // builds, and fails with Locked at once when another has it.
 func (w *Workspace) Bisect(ctx context.Context, opt BisectOptions) (Bisection, error) {
+	if w.Definition.Builder.Kind == config.Import {
+		return Bisection{}, errs.E(errs.Invalid, "this series is built by another CI, and nothing here can build its commits", errs.Hint("slipway diff A B names what changed between two builds; slipway review the commits"))
+	}
 	lock, err := w.lock(ctx, "work")
 	if err != nil {
 		return Bisection{}, err
