@@ -246,6 +246,12 @@ type cell struct {
 // Short reports whether it stands on one line.
 func (c cell) Short() bool { return len(c.Text) < 16 }
 
+// Headlines are the first of what blocks, for the top of the page.
+func (f findings) Headlines() []distro.Reason { return f.Shown[:min(len(f.Shown), 12)] }
+
+// Beyond is how many more there are.
+func (f findings) Beyond() int { return len(f.Shown) + f.More - len(f.Headlines()) }
+
 // Cells gives a trial's cells, one for each heading.
 func (b bedTable) Cells(t distro.Trial) []cell {
 	out := make([]cell, len(b.Head))
@@ -287,10 +293,14 @@ func (p *checkPage) Anchor(log string) string { return p.anchors[log] }
 // Said is a check's outcome in words.
 func (c checkLine) Said() string {
 	var parts []string
+	blocks := "that block"
+	if c.Block == 1 {
+		blocks = "that blocks"
+	}
 	for _, n := range []struct {
 		n    int
 		word string
-	}{{c.Block, "that blocks"}, {c.Warn, "to look at"}, {c.Info, "to know"}} {
+	}{{c.Block, blocks}, {c.Warn, "to look at"}, {c.Info, "to know"}} {
 		if n.n > 0 {
 			parts = append(parts, count(n.n, "finding")+" "+n.word)
 		}

@@ -20,15 +20,18 @@ import (
 var pages embed.FS
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"size":    size,
-	"count":   count,
-	"status":  status,
-	"bar":     func(points, most int) int { return max(2, 100*points/max(1, most)) },
-	"bytes":   chart.Bytes,
-	"day":     func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
-	"when":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" },
-	"join":    func(l []string) string { return strings.Join(l, ", ") },
-	"reasons": func(p *checkPage, r []distro.Reason) map[string]any { return map[string]any{"P": p, "Reasons": r} },
+	"size":   size,
+	"count":  count,
+	"status": status,
+	"bar":    func(points, most int) int { return max(2, 100*points/max(1, most)) },
+	"bytes":  chart.Bytes,
+	"day":    func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+	"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") + " UTC" },
+	"join":   func(l []string) string { return strings.Join(l, ", ") },
+	"reasons": func(p *checkPage, r []distro.Reason, id string) map[string]any {
+		return map[string]any{"P": p, "Reasons": r, "ID": id}
+	},
+	"line":    line,
 	"changes": changes,
 	"tone": func(s distro.Status) string {
 		return map[string]string{"good": "done", "bad": "block", "open": "warn"}[status(s)]
@@ -77,6 +80,15 @@ func count(n int, one string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// line is the first line of a text, cut where it is long.
+func line(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if r := []rune(s); len(r) > 160 {
+		return string(r[:160]) + "..."
+	}
+	return s
 }
 
 // few cuts a list, and says so.
