@@ -165,6 +165,9 @@ func (w *Workspace) beginBisect(ctx context.Context, opt BisectOptions) (Bisecti
 
 func (w *Workspace) newBisect(ctx context.Context, opt BisectOptions) (Bisection, error) {
 	s := Bisection{Repositories: []BisectRepository{}, Trials: []BisectTrial{}, Started: w.now()}
+	if w.Definition.Builder.Kind == config.Import {
+		return s, errs.E(errs.Invalid, "the builds are imported from another CI: nothing is built here, so nothing can be searched", errs.Hint("search there: slipway check names the commits"))
+	}
 	bad, err := w.buildOrRelease(ctx, opt.Bad)
 	if err != nil {
 		return s, err
