@@ -11,7 +11,8 @@
 // What it promises:
 //
 //   - Signatures are checked, of packages and of the metadata (gpgcheck=1 and
-//     repo_gpgcheck=1 for every feed). There is no way to turn that off. What dnf
+//     repo_gpgcheck=1 for every feed; a clone may take metadata from the cache that
+//     its origin has verified). There is no way to turn that off. What dnf
 //     refuses for the sake of a signature or of a digest is errs.Denied; what
 //     fails otherwise is errs.Failed, with the command and its last lines.
 //   - Nothing of the host's dnf configuration takes part: own configuration,

@@ -48,6 +48,9 @@ type Root struct {
 
 	opt     Options
 	refresh bool // the feeds changed: cached metadata must be asked for again
+	// The cached metadata was verified by the root that this one was cloned from, and
+	// is all that is read: see copied.
+	verified bool
 	count   int  // of commands, for the names of transcripts
 	// What is installed, as the last transaction left it; known is false when
 	// something else may have changed it.
@@ -92,7 +95,10 @@ func (t *Tool) NewRoot(ctx context.Context, dir string, opt Options) (*Root, err
 }
 
 // Clone copies the root, with its packages and cached metadata, to a new folder.
-// A base root is made once and cloned for each question.
+// A base root is made once and cloned for each question. Where all feeds are
+// files of this machine, a clone reads the metadata that the first root has
+// verified, and no other (dnf -C), until its feeds or variables change: so it is
+// not verified again. Packages are, each time.
 func (r *Root) Clone(ctx context.Context, dir string) (*Root, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -107,6 +113,7 @@ func (r *Root) Clone(ctx context.Context, dir string) (*Root, error) {
 		return nil, errs.Wrap(err, "copy install root %s: %s", r.Dir, lastLines(out.String(), 2))
 	}
 	c := &Root{Dir: dir, tool: r.tool, opt: r.opt, refresh: r.refresh, count: r.count, installed: r.installed, known: r.known}
+	c.verified = !r.refresh && r.local()
 	if err := c.configure(); err != nil {
 		return nil, err
 	}
@@ -125,14 +132,26 @@ func (r *Root) Remove() error {
 
 // SetRepos replaces the feeds; the next command asks for their metadata anew.
 func (r *Root) SetRepos(repos []Repo) error {
-	r.opt.Repos, r.refresh = repos, true
+	r.opt.Repos, r.refresh, r.verified = repos, true, false
 	return r.configure()
 }
 
 // SetVars replaces all variables; the next command asks for metadata anew.
 func (r *Root) SetVars(vars map[string]string) error {
-	r.opt.Vars, r.refresh = vars, true
+	r.opt.Vars, r.refresh, r.verified = vars, true, false
 	return r.configure()
+}
+
+// local tells whether every feed that is read is a folder of this machine, so that
+// a package needs no download.
+func (r *Root) local() bool {
+	for _, repo := range r.opt.Repos {
+		url := os.Expand(repo.BaseURL, func(name string) string { return r.opt.Vars[name] })
+		if repo.Enabled && !strings.HasPrefix(url, "file:///") {
+			return false
+		}
+	}
+	return true
 }
 
 var (
@@ -150,7 +169,7 @@ func (r *Root) configure() error {
 		if !repoID.MatchString(repo.ID) || repo.BaseURL == "" || len(repo.GPGKeys) == 0 || strings.ContainsAny(repo.Name+repo.BaseURL, "\n\r") {
 			return errs.E(errs.Invalid, fmt.Sprintf("feed %q needs an id, an address and a key", repo.ID))
 		}
-		files["repos.d/"+repo.ID+".repo"] = repo.stanza(r.tool)
+		files["repos.d/"+repo.ID+".repo"] = repo.stanza(r.tool, !r.verified)
 	}
 	vars := map[string]string{}
 	for k, v := range r.opt.Vars {
@@ -231,18 +250,15 @@ func (t *Tool) gpgcheck() string {
 	return ""
 }
 
-func (repo Repo) stanza(t *Tool) string {
+func (repo Repo) stanza(t *Tool, checkMetadata bool) string {
 	var b strings.Builder
 	name := repo.Name
 	if name == "" {
 		name = repo.ID
 	}
 	fmt.Fprintf(&b, "[%s]\nname=%s\nbaseurl=%s\n", repo.ID, name, repo.BaseURL)
-	enabled := 0
-	if repo.Enabled {
-		enabled = 1
-	}
-	fmt.Fprintf(&b, "enabled=%d\ngpgcheck=1\n%srepo_gpgcheck=1\nskip_if_unavailable=0\n", enabled, t.gpgcheck())
+	bit := map[bool]int{true: 1}
+	fmt.Fprintf(&b, "enabled=%d\ngpgcheck=1\n%srepo_gpgcheck=%d\nskip_if_unavailable=0\n", bit[repo.Enabled], t.gpgcheck(), bit[checkMetadata])
 	for i, k := range repo.GPGKeys {
 		u := (&url.URL{Scheme: "file", Path: k}).String()
 		if i == 0 {

@@ -3,6 +3,7 @@ package dnf
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -207,6 +208,9 @@ func (r *Root) dnf(ctx context.Context, args ...string) (Result, error) {
 	if r.refresh {
 		argv = append(argv, "--refresh")
 	}
+	if r.verified {
+		argv = append(argv, "--cacheonly")
+	}
 	argv = append(argv, args...)
 	r.count++
 	res := Result{Log: filepath.Join(r.Dir, "logs", fmt.Sprintf("%03d-%s.log", r.count, args[0]))}
@@ -218,12 +222,16 @@ func (r *Root) dnf(ctx context.Context, args ...string) (Result, error) {
 	fmt.Fprintf(log, "# %s\n", strings.Join(argv, " "))
 	var out, answer bytes.Buffer
 	both := io.MultiWriter(log, &out)
+	stdout := both
 	if args[0] == "repoquery" {
-		// Its answer is stdout alone; stderr tells of imported keys.
-		err = start(ctx, r.inRoot(argv...), r.env(), &answer, both)
+		stdout = &answer // stderr tells of imported keys
+	}
+	err = r.tool.fork(ctx, filepath.Join(r.Dir, "request.json"), argv, r.env(), stdout, both)
+	if errors.Is(err, errNoForkserver) {
+		err = start(ctx, r.inRoot(argv...), r.env(), stdout, both)
+	}
+	if args[0] == "repoquery" {
 		_, _ = both.Write(answer.Bytes())
-	} else {
-		err = start(ctx, r.inRoot(argv...), r.env(), both, both)
 	}
 	res.Output = clean(out.String())
 	res.Scriptlets, res.Talk = ScriptletLines(out.String())
@@ -239,7 +247,7 @@ func (r *Root) dnf(ctx context.Context, args ...string) (Result, error) {
 		if ctx.Err() != nil {
 			return res, errs.Wrap(err, "%s", command)
 		}
-		if why == "" {
+		if why == "" || unusual(err) {
 			return res, errs.E(errs.Failed, command, err, errs.Hint("transcript: "+res.Log))
 		}
 		return res, errs.E(errs.Failed, command+": "+why, errs.Hint("transcript: "+res.Log))

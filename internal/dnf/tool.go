@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,11 +24,44 @@ type Tool struct {
 	RPM     string // version of rpm, "4.18.0"
 	prefix  []string
 	bind    bool // device nodes come by bind mounts, since they cannot be made
+
+	serverMu  sync.Mutex
+	server    *forkserver // see Tool.forks
+	serverErr error       // why there is none; nobody tries again then
+}
+
+var found struct {
+	sync.Mutex
+	tool  *Tool
+	stamp string
 }
 
 // Find looks for dnf and rpm and tries out how a root can be entered. A missing
-// program is errs.Unavailable, with the Debian package that brings it.
+// program is errs.Unavailable, with the Debian package that brings it. What was
+// found stays found for the life of the process, as long as both programs are the
+// same files.
 func Find(ctx context.Context) (*Tool, error) {
+	found.Lock()
+	defer found.Unlock()
+	stamp := ""
+	for _, p := range []string{"dnf", "rpm"} {
+		if path, err := lookPath(p); err == nil {
+			if st, err := os.Stat(path); err == nil {
+				stamp += fmt.Sprintln(path, st.Size(), st.ModTime())
+			}
+		}
+	}
+	if found.tool != nil && found.stamp == stamp {
+		return found.tool, nil
+	}
+	t, err := find(ctx)
+	if err == nil {
+		found.tool, found.stamp = t, stamp
+	}
+	return t, err
+}
+
+func find(ctx context.Context) (*Tool, error) {
 	var missing errs.List
 	for _, p := range []struct{ program, debian string }{{"dnf", "dnf"}, {"rpm", "rpm"}, {"chroot", "coreutils"}, {"unshare", "util-linux"}} {
 		if _, err := lookPath(p.program); err != nil {
@@ -94,6 +128,10 @@ func plain(ctx context.Context, argv ...string) (string, error) {
 	return out.String(), err
 }
 
+const holdDelay = 2 * time.Second
+
+var errHeld = errors.New("left a process behind that held its output open; it was killed")
+
 // start runs argv to its end with exactly this environment. When ctx ends, its
 // whole process group is killed and ctx's cause is the error.
 func start(ctx context.Context, argv, env []string, stdout, stderr io.Writer) error {
@@ -107,14 +145,14 @@ func start(ctx context.Context, argv, env []string, stdout, stderr io.Writer) er
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// A daemon that a scriptlet left behind may hold the pipe open.
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = holdDelay
 	err = cmd.Run()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, exec.ErrWaitDelay) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		return fmt.Errorf("left a process behind that held its output open; it was killed")
+		return errHeld
 	}
 	return err
 }
