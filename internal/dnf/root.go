@@ -51,7 +51,7 @@ type Root struct {
 	// The cached metadata was verified by the root that this one was cloned from, and
 	// is all that is read: see copied.
 	verified bool
-	count   int  // of commands, for the names of transcripts
+	count    int // of commands, for the names of transcripts
 	// What is installed, as the last transaction left it; known is false when
 	// something else may have changed it.
 	installed []distro.PackageRecord

@@ -32,6 +32,7 @@ type Options struct {
 	Image string // raw disk, the guest's first; "" is none
 	// InPlace lets the guest write to Image itself; else it gets a copy.
 	InPlace bool
+	Disk    string   // where the copy is and stays when the guest is gone; default: in Dir, and it goes
 	Drives  []string // further raw disks, read-only
 	// Kernel is asked at each power-on what to boot, with the path of the guest's
 	// disk; default [ImageKernel].
@@ -164,7 +165,9 @@ func (g *Guest) layOut() (err error) {
 		g.disk, err = filepath.Abs(g.opt.Image)
 		return err
 	}
-	g.disk = filepath.Join(g.dir, "disk.img")
+	if g.disk, err = filepath.Abs(orText(g.opt.Disk, filepath.Join(g.dir, "disk.img"))); err != nil {
+		return err
+	}
 	return copyDisk(g.opt.Image, g.disk)
 }
 
@@ -386,7 +389,8 @@ func (g *Guest) logHint() errs.Hint { return errs.Hint("the serial console: " + 
 // Log is the path of the serial console's log. It stays when the guest is gone.
 func (g *Guest) Log() string { return g.opt.Log }
 
-// Disk is the path of the guest's disk, there as long as the guest is.
+// Disk is the path of the guest's disk, there as long as the guest is, or longer
+// when [Options].Disk says so.
 func (g *Guest) Disk() string { return g.disk }
 
 // Port is this machine's loopback port that leads to the guest's port 22. It may

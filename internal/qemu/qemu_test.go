@@ -115,6 +115,12 @@ func TestDevice(t *testing.T) {
 	if _, err := g.SSH(t.Context(), qemu.Login{Key: newKey(t)}); !errs.Is(err, errs.Denied) {
 		t.Errorf("a stranger's key: %v", err)
 	}
+	if in, err := g.Strangers(t.Context(), "root", newKey(t), "", "wrong"); err != nil || in.How != "" {
+		t.Errorf("a stranger is let in: %+v %v", in, err)
+	}
+	if in, err := g.Strangers(t.Context(), "root", key); err != nil || in.How != "publickey" {
+		t.Errorf("our key as a stranger's: %+v %v", in, err)
+	}
 	keys, err := g.HostKeys(t.Context())
 	if err != nil || len(keys) != 1 || keys["ssh-ed25519"] != s.HostKey() {
 		t.Errorf("host keys %v, %q, %v", keys, s.HostKey(), err)

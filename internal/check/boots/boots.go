@@ -49,7 +49,9 @@ type device struct {
 	n     int // 1, 2
 	up    bool
 	good  bool // it was asked to its end
-	asked int
+	// hasRPM: the device has rpm, and its files were compared with its database.
+	hasRPM bool
+	asked  int
 
 	before  map[string]bool // shapes of errors of the last release's kernel; nil when nobody kept its log
 	told    map[string]bool // what has a finding already
@@ -155,7 +157,7 @@ func (boots) Run(ctx context.Context, bed *check.Bed) (check.Result, error) {
 }
 
 // question changes when what is asked of an image does: old answers are void then.
-const question = "boots, 2"
+const question = "boots, 3"
 
 // inputs gives what decides the answer for an image: its bytes, what boots it, the
 // board's policy and what the last kernel reported; "" when the bytes are not known.
@@ -257,7 +259,8 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	dir := filepath.Join(bed.Dir, strings.TrimSuffix(d.file.Name, ".log"))
 	defer func() { _ = os.RemoveAll(dir) }()
 	d.asked++
-	guest, err := rig.Boot(ctx, qemu.Options{Name: d.String(), Dir: dir, Image: d.image.Path, Log: d.file.Path, Isolated: true, Within: max(2*time.Minute, 2*d.image.Login),
+	disk := filepath.Join(dir, "disk.img")
+	guest, err := rig.Boot(ctx, qemu.Options{Name: d.String(), Dir: dir, Image: d.image.Path, Disk: disk, Log: d.file.Path, Isolated: true, Within: max(2*time.Minute, 2*d.image.Login),
 		FwCfg: map[string][]byte{qemu.SeedKey: key.Authorized()}})
 	if err != nil {
 		return d.judge(ctx, nil, err)
@@ -279,8 +282,15 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	if guest.ClaimPassword() != "" {
 		d.find("claim", "a seeded key is enough: the first boot must then make no password", "the device shows a claim password on its console, though a key was seeded")
 	}
+	owned, err := ownedFiles(ctx, bed, d.image)
+	if err != nil {
+		return err
+	}
+	if d.image.Command != "" {
+		owned = nil // nobody here can read its disk
+	}
 	d.patience = bed.TestTime
-	if err := d.look(ctx, guest, shell); err != nil {
+	if err := d.look(ctx, guest, shell, owned != nil); err != nil {
 		return d.judge(ctx, guest, err)
 	}
 	if d.n == 1 {
@@ -302,6 +312,11 @@ func (d *device) live(ctx context.Context, bed *check.Bed) error {
 	}
 	if err := d.consoleLog(); err != nil {
 		return err
+	}
+	if d.n == 1 && d.hasRPM && owned != nil {
+		if err := d.compareFiles(disk, owned); err != nil {
+			return err
+		}
 	}
 	d.good = true
 	return nil
@@ -346,7 +361,7 @@ func (d *device) judge(ctx context.Context, guest *qemu.Guest, err error) error 
 }
 
 // look asks a device that is up.
-func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (err error) {
+func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH, noDigests bool) (err error) {
 	d.asked++
 	if d.hostKeys, err = guest.HostKeys(ctx); err != nil {
 		return err
@@ -364,7 +379,7 @@ func (d *device) look(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) (
 	if d.n > 1 {
 		return nil // of the same files, which take long to read when emulated
 	}
-	return d.verify(ctx, guest, shell)
+	return d.verify(ctx, guest, shell, noDigests)
 }
 
 // ask runs a command on the device, which has a limit of time of its own.
@@ -413,15 +428,23 @@ func (d *device) ports(s seen) error {
 	return nil
 }
 
-func (d *device) verify(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH) error {
+// verify has the device's own rpm look at its files. Reading all of them takes
+// seconds when emulated: with noDigests their contents are left to
+// [device.compareFiles].
+func (d *device) verify(ctx context.Context, guest *qemu.Guest, shell *qemu.SSH, noDigests bool) error {
 	if out, err := d.ask(ctx, guest, shell, "rpm", "test -x /usr/bin/rpm"); out.Exit != 0 {
 		return nil // an image without rpm has nothing to compare with
 	} else if err != nil {
 		return err
 	}
+	d.hasRPM = true
 	d.asked++
 	// By its path: Debian's busybox prefers its own applet of that name.
-	out, err := d.ask(ctx, guest, shell, "rpm -Va", "/usr/bin/rpm -Va")
+	command := "/usr/bin/rpm -Va"
+	if noDigests {
+		command += " --nofiledigest"
+	}
+	out, err := d.ask(ctx, guest, shell, "rpm -Va", command)
 	if err != nil && !errs.Is(err, errs.Failed) {
 		return err
 	}
