@@ -208,8 +208,17 @@ func (d *device) services(s seen) {
 // its work; lines of the kernel are told by its log.
 var (
 	trouble    = regexp.MustCompile(`(?i)\bfail(ed|ure|s)?\b|did not start|cannot (be )?(start|open|find|exec)|not found|no such file or directory|permission denied|segmentation fault|core dumped`)
-	kernelLine = regexp.MustCompile(`^(<\d+>)?\[\s*\d+\.\d+\]`)
+	kernelLine = regexp.MustCompile(`(<\d+>)?\[\s*\d+\.\d{6}\]`)
 )
+
+// said is what a line of the console has before a message of the kernel, which may begin
+// in its middle.
+func said(line string) string {
+	if at := kernelLine.FindStringIndex(line); at != nil {
+		return line[:at[0]]
+	}
+	return line
+}
 
 // console tells of lines of the console, of both boots, that speak of a failure.
 func (d *device) consoleLog() error {
@@ -223,7 +232,7 @@ func (d *device) consoleLog() error {
 	lines := bufio.NewReaderSize(f, 64<<10)
 	for {
 		text, err := lines.ReadString('\n')
-		if line := printable(text); trouble.MatchString(line) && !kernelLine.MatchString(line) && !allowed(d.image.Log, line) && !d.told["console "+shape(line)] {
+		if line := printable(said(text)); trouble.MatchString(line) && !allowed(d.image.Log, line) && !d.told["console "+shape(line)] {
 			d.told["console "+shape(line)] = true
 			if n++; n <= maxLines {
 				d.find("console:"+slug(line), "read the serial log; what is harmless goes into the board's policy: boot: {log: [...]}", "the console tells of a failure: %s", line)

@@ -133,6 +133,15 @@ func TestServices(t *testing.T) {
 	}
 }
 
+func TestSaid(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"[    1.234567] x failed": "", "<3>[   10.000001] y": "", "mount: failed[    2.345678] IPv6: up": "mount: failed", "plain [1.2] failed": "plain [1.2] failed"} {
+		if got := said(in); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	a := &device{image: check.BootImage{Board: "b", Image: "i"}, secrets: map[string]string{"/etc/machine-id": "1", "root's password": "2", "/etc/ssl/private/x": "3"}}
