@@ -117,10 +117,18 @@ func TestSDKs(t *testing.T) {
 	again(t, dir, "feed", "export", filepath.Join(filepath.Dir(dir), "copy"))
 	run(t, filepath.Dir(dir), 0, "diff", "-r", "ws/publication", "copy")
 
+	// Taken back, it is offered no more; and the next one is.
+	again(t, dir, "withdraw", "1.3", "--because", "it does not build", "--by", "Ada Byron")
+	if read("1.3/"+stem+"1.3.sh") == "" || read("update/harbor/conf/sdk-conf-manifest") != manifest {
+		t.Error("a withdrawn SDK is still the newest")
+	}
+	run(t, client, 0, "sh", "-c", "git fetch -q --all && git reset -q --hard @{u}")
+	layer("first")
+
 	// One that asks elsewhere is published, and told.
 	url = "https://updates.example.org/harbor"
 	release("1.4", "third")
-	if read("1.4/"+stem+"1.4.sh") == "" || read("update/harbor/conf/local.conf") != "second" {
+	if read("1.4/"+stem+"1.4.sh") == "" || read("update/harbor/conf/local.conf") != "first" {
 		t.Error("the updates of others were touched")
 	}
 	// What a rule about a package keeps in keeps in the SDK that holds it.
@@ -132,7 +140,7 @@ func TestSDKs(t *testing.T) {
 		t.Fatal(err)
 	}
 	release("1.5", "fourth")
-	if _, err := os.Stat(filepath.Join(dir, "publication/1/sdk/1.5")); err == nil || read("update/harbor/conf/local.conf") != "second" {
+	if _, err := os.Stat(filepath.Join(dir, "publication/1/sdk/1.5")); err == nil || read("update/harbor/conf/local.conf") != "first" {
 		t.Error("an SDK with a package that is kept in went out")
 	}
 }

@@ -257,6 +257,9 @@ func (w *Workspace) publishChange(ctx context.Context, c Change) error {
 			return fmt.Sprintf("%d packages, key epoch %d", len(c.Packages), c.Epoch), err
 		})}, steps...)
 	}
+	if c.Kind == Withdrawal {
+		steps = slices.Insert(steps, len(steps)-1, flow.Step{Name: "sdk updates", Inputs: in, Do: func(ctx context.Context, _ flow.Beat) error { return w.updatesOf(ctx, c.Release) }})
+	}
 	if c.Kind == Removal { // before it is recorded: what is published was removed
 		last := len(steps) - 1
 		steps = slices.Insert(steps, last, step("remove", "put the notice in the place of the bytes", func(ctx context.Context) (string, error) { return w.bury(ctx, p, c) }))

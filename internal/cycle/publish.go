@@ -9,7 +9,6 @@ import (
 
 	"slipway/internal/distro"
 	"slipway/internal/errs"
-	"slipway/internal/esdk"
 	"slipway/internal/feed"
 	"slipway/internal/flow"
 	"slipway/internal/state"
@@ -264,18 +263,7 @@ func (w *Workspace) publishSteps(p *feed.Publisher, keys Keys, v distro.Version,
 			}
 			return w.freshen(ctx, p, r.Serial, r.Approval.At)
 		}),
-		{Name: "sdk updates", Inputs: in, Do: func(ctx context.Context, beat flow.Beat) error {
-			if !slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.SDK && esdk.IsInstaller(a.Name) }) {
-				return nil
-			}
-			t := w.Talk.Step("switch the updates of SDKs to " + string(v))
-			r, err := w.Release(ctx, v)
-			n := ""
-			if err == nil {
-				n, err = w.switchUpdates(ctx, v, b, r.Approval.At)
-			}
-			return end(t, err, n)
-		}},
+		{Name: "sdk updates", Inputs: in, Do: func(ctx context.Context, _ flow.Beat) error { return w.updatesOf(ctx, v) }},
 		step("record", "record release "+string(v), func(ctx context.Context) (string, error) {
 			now := w.now()
 			if _, err := state.Upsert(ctx, w.State, kindSeries, b.Series, func(s *Series) error {

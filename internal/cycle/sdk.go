@@ -117,6 +117,24 @@ func (w *Workspace) switchUpdates(ctx context.Context, v distro.Version, b Build
 	return strings.Join(said, "; "), err
 }
 
+// updatesOf brings them to the release that is current, when it has such SDKs.
+func (w *Workspace) updatesOf(ctx context.Context, v distro.Version) error {
+	r, err := w.Release(ctx, v)
+	if err != nil {
+		return err
+	}
+	b, err := w.Build(ctx, string(r.Build))
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(b.Artifacts, func(a distro.Artifact) bool { return a.Class == distro.SDK && esdk.IsInstaller(a.Name) }) {
+		return nil
+	}
+	t := w.Talk.Step("switch the updates of SDKs to " + string(v))
+	n, err := w.switchUpdates(ctx, v, b, r.Approval.At)
+	return end(t, err, n)
+}
+
 func (w *Workspace) updates(ctx context.Context, v distro.Version, b Build, public map[string]bool, at time.Time, pointers bool, said *[]string) error {
 	taken := map[string]string{}
 	for _, a := range b.Artifacts {
