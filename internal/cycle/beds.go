@@ -179,15 +179,6 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 			}
 		}
 	}
-	for i := range o.Result.Trials {
-		t := &o.Result.Trials[i]
-		t.Board = board
-		for k := range t.Steps {
-			if rest, ok := strings.CutPrefix(t.Steps[k].Log, prefix); ok {
-				t.Steps[k].Log = prefix + board + "/" + rest
-			}
-		}
-	}
 	if o.Result.Error != "" {
 		o.Result.Error = fmt.Sprintf("%s: %s", board, o.Result.Error)
 	}
@@ -204,7 +195,6 @@ func merge(into map[string]*check.Outcome, board string, o check.Outcome) {
 	all.Result.Note = joined(all.Result.Note, o.Result.Note)
 	all.Result.Trials = append(all.Result.Trials, o.Result.Trials...)
 	all.Files = append(all.Files, o.Files...)
-	all.Result.Trials = append(all.Result.Trials, o.Result.Trials...)
 	all.Good = append(all.Good, o.Good...)
 	for _, f := range o.Result.Findings {
 		same := false

@@ -31,6 +31,12 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"reasons": func(p *checkPage, r []distro.Reason, id string) map[string]any {
 		return map[string]any{"P": p, "Reasons": r, "ID": id}
 	},
+	"version": func(t distro.Trial) distro.Version { // where its name does not say it
+		if strings.HasSuffix(t.Name, string(t.Version)) {
+			return ""
+		}
+		return t.Version
+	},
 	"line":    line,
 	"changes": changes,
 	"tone": func(s distro.Status) string {
