@@ -99,7 +99,7 @@ func TestRealBitBakeBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	board, err := e.DescribeBoard("")
-	if err != nil || board.Arch != "core2_64" || board.MachineArch != "fixture_a" || e.Vars["DISTRO_VERSION"] != "1.1" || e.Vars["IMAGE_VERSION_SUFFIX"] != "-1.1" {
+	if err != nil || board.Arch != "core2_64" || board.MachineArch != "fixture_a" || e.Vars["DISTRO_VERSION"] != "1.1" || e.Vars["IMAGE_VERSION_SUFFIX"] != "-1.1" || e.Vars["SDK_VERSION"] != "1.1" {
 		t.Errorf("board %+v of version %q, %v", board, e.Vars["DISTRO_VERSION"], err)
 	}
 	if found := Assert([]*Environment{e}, true); len(found) != 0 {
