@@ -67,6 +67,7 @@ func sample(n int) cycle.Report {
 				{Board: "qemux86-64", Name: "first", Version: "1.0", Steps: []distro.TrialStep{step("install", "good"), step("up", "bad"), {Name: "back"}}},
 				{Board: "qemux86-64", Name: "random-1.1", Version: "1.1", Steps: []distro.TrialStep{step("install", "good"), step("up", "good"), step("back", "good")}},
 				{Board: "qemuarm64", Name: "first", Version: "1.0", Note: "nothing of it has changed"}}},
+			{Check: "selfupgrades", Trials: []distro.Trial{{Board: "qemux86-64", Image: "light", Name: "from 1.0", Version: "1.0", Steps: []distro.TrialStep{step("boot", "good")}}}},
 			{Check: "boots", Trials: []distro.Trial{{Board: "qemux86-64", Image: "light", Name: "device 1", Steps: []distro.TrialStep{step("boot", "good")},
 				Measures: []distro.Measure{{Name: "login", Value: 4.25, Unit: "s"}, {Name: "memory", Value: 61, Unit: "MiB"}, {Name: "listens", Text: "tcp/22 " + hostile}}}}}},
 		Logs: []cycle.LogEnd{{Name: "test/upgrades/first-up.txt", Size: 1 << 20, Text: strings.Repeat("said "+hostile+"\n", 20*n) + long, Cut: true, Named: true}, {Name: "console.log", Size: 9, Text: "built\r\n"}, {Name: "gone.log", Size: 9, Gone: true}},
@@ -125,7 +126,7 @@ func TestCheck(t *testing.T) {
 	order := []string{`<title>1.2-c1 is blocked: Halyard &lt;Linux&gt;</title>`, `<h1>1.2-c1 is <span class="block">blocked</span></h1>`, `2 findings block it`, `<th scope="row">qemux86-64</th><td class="block"><strong>blocked</strong></td><td class="n">2</td>`,
 		`<th scope="row">qemuarm64</th><td class="done"><strong>ready</strong></td><td class="n">1</td>`, `slipway waive 1.2-c1 FINDING`, `<h2 id="blocks">`, `upgrades/first:up:libknot`, `halyard/specs/libknot`, `1.1-c1`, `boots/missing`, `<h2 id="waived">`, `Waived by Ada &lt;b&gt; until 2026-12-28: known &lt;script&gt;`,
 		`<h2 id="look">`, `warn by the policy, block by the check`, `<h2 id="know">`, `<h2 id="checks">`, `1 finding that blocks`, `1 finding, waived`, `1 finding to know`, `asked nothing`, `did not come to its end: exit status 3`, `the check is turned off`,
-		`<h2 id="changes">`, `id="change-libknot"`, `<h2 id="sizes">`, `Size of all packages in the feeds`, `120.0 MiB`, `Tests by release`, `<h2 id="upgrades">`, `qemux86-64, install roots`, `not reached`, `nothing of it has changed`, `seed <strong>4711</strong>`, `slipway test 1.2-c1 --replay`,
+		`<h2 id="changes">`, `id="change-libknot"`, `<h2 id="sizes">`, `Size of all packages in the feeds`, `120.0 MiB`, `Tests by release`, `<h2 id="upgrades">`, `qemux86-64, install roots`, `not reached`, `nothing of it has changed`, `qemux86-64, image light, by its own dnf`, `<th scope="row"><span class="soft">from 1.0</span></th>`, `seed <strong>4711</strong>`, `slipway test 1.2-c1 --replay`,
 		`<h2 id="boots">`, `4.25 s`, `61 MiB`, `<h2 id="made">`, strings.Repeat("a", 40), `<h2 id="logs">`, `3 logs more`, `a finding names it`, `It is not kept any more`}
 	rest := s
 	for _, want := range order {
