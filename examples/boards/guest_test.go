@@ -24,8 +24,8 @@ var full = os.Getenv("SLIPWAY_TEST") == "full"
 func guests(t *testing.T, w *workspace) {
 	public := w.publish(w.key)
 	image := w.image(public, "full")
-	t.Run("upgrades itself", func(t *testing.T) { upgradesItself(t, w, public, image) })
-	t.Run("bad days", func(t *testing.T) { badDays(t, public, image) })
+	t.Run("upgrades itself", func(t *testing.T) { t.Parallel(); upgradesItself(t, w.in(t), public, image) })
+	t.Run("bad days", func(t *testing.T) { t.Parallel(); badDays(t, public, image) })
 }
 
 // upgradesItself: a device of release 1 goes to release 3 and back.

@@ -137,8 +137,21 @@ func TestHalyardLives(t *testing.T) {
 			t.Errorf("release 1.%d brings %d packages and keeps %d, of %d", i+2, len(next), len(kept), len(fresh))
 		}
 	}
-	w.installsAlone(3)
+	// Each has roots and devices of its own. Devices take longest, so they come first.
+	t.Run("guests", func(t *testing.T) { t.Parallel(); guests(t, w.in(t)) })
+	t.Run("alone", func(t *testing.T) { t.Parallel(); w.in(t).installsAlone(3) })
+	t.Run("root", func(t *testing.T) { t.Parallel(); livesInRoot(t, w.in(t)) })
+}
 
+// in is the workspace for a subtest, which fails alone.
+func (w *workspace) in(t *testing.T) *workspace {
+	c := *w
+	c.t = t
+	return &c
+}
+
+// livesInRoot takes a device that does not exist through the releases and back.
+func livesInRoot(t *testing.T, w *workspace) {
 	r := newRoot(w, "qemux86_64:x86_64")
 	r.dnf(1, "install", "knotctl", "logline", "rigging-tools", "halyard-feeds", "halyard-release", "libknot-devel", "kernel-set", "machine-config")
 	older := r.boots()
@@ -198,7 +211,6 @@ func TestHalyardLives(t *testing.T) {
 
 	r.dnf(1, "install", "firstboot")
 	firstBoots(t, r)
-	guests(t, w)
 }
 
 // boots gives the kernel that the machine boots.
