@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,8 @@ func (b *Builder) Pin(ctx context.Context) (distro.BuilderPin, error) {
 	if b.opt.Release != "" {
 		pin.Tools["release"] = b.opt.Release
 	}
-	out, err := exec.CommandContext(ctx, "python3", "--version").Output()
+	// The one that BitBake is started with, not the one of our own PATH.
+	out, err := exec.CommandContext(ctx, "/usr/bin/env", "PATH="+b.path(), "python3", "--version").Output()
 	if err != nil {
 		return pin, errs.E(errs.Unavailable, "BitBake needs Python, and python3 --version gives no answer", err, errs.Hint("apt-get install python3"))
 	}
@@ -85,6 +87,11 @@ func (b *Builder) Pin(ctx context.Context) (distro.BuilderPin, error) {
 		}
 	}
 	return pin, nil
+}
+
+// path is BitBake's PATH; before the system's are folders of the installation, and more.
+func (b *Builder) path(more ...string) string {
+	return strings.Join(slices.Concat(b.opt.Path, more, []string{"/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}), ":")
 }
 
 // hostDistribution gives "debian-12", as BitBake's NATIVELSBSTRING does.

@@ -195,8 +195,12 @@ func (b *Builder) ask(ctx context.Context, r run, lost []string) (_ *Environment
 	var out, console bytes.Buffer
 	r.log, r.out = &console, &out
 	if err := r.bitbake(ctx, args); err != nil {
-		if m := reLost.FindSubmatch(append(out.Bytes(), console.Bytes()...)); m != nil {
-			class = string(m[1])
+		// On a busy machine BitBake may end before it has said so; then its server's log does,
+		// whose end is in the error.
+		for _, said := range []string{out.String() + console.String(), err.Error()} {
+			if m := reLost.FindAllStringSubmatch(said, -1); m != nil && class == "" {
+				class = m[len(m)-1][1]
+			}
 		}
 		// With -e BitBake says what is wrong on its standard output.
 		c := &Console{}

@@ -95,3 +95,22 @@ func FuzzParseEnvironment(f *testing.F) {
 		}
 	})
 }
+
+// TestLostClass: what BitBake 2.0, 2.8 and 2.18 say on their console, and in the log of
+// their server.
+func TestLostClass(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]string{
+		"bb.parse.ParseError: ParseError in configuration INHERITs: Could not inherit file classes/reproducible_build.bbclass\n":                                        "reproducible_build",
+		`Sending reply (None, 'bb.BBHandledException() bb.parse.ParseError: ParseError in configuration INHERITs: Could not inherit file classes/no-such.bbclass\n\n')`: "no-such",
+		"ParseError at /l/meta/classes/a.bbclass:3: Could not inherit file classes/b.bbclass":                                                                           "",
+	} {
+		got := ""
+		if m := reLost.FindStringSubmatch(said); m != nil {
+			got = m[1]
+		}
+		if got != want {
+			t.Errorf("%q: %q", said, got)
+		}
+	}
+}

@@ -114,8 +114,7 @@ func (r *run) top() string { return filepath.Join(r.dir, "topdir") }
 
 // environment is all that BitBake sees: nothing of ours but what is written here.
 func (r *run) environment() []string {
-	path := append(slices.Clone(r.b.opt.Path), filepath.Join(r.p.BitBake, "bin"), filepath.Join(r.p.Core, "scripts"), "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-	env := []string{"PATH=" + strings.Join(path, ":"), "HOME=" + filepath.Join(r.top(), "home"), "LANG=en_US.UTF-8", "LC_ALL=en_US.UTF-8", "TZ=UTC", "TERM=dumb", "SHELL=/bin/bash",
+	env := []string{"PATH=" + r.b.path(filepath.Join(r.p.BitBake, "bin"), filepath.Join(r.p.Core, "scripts")), "HOME=" + filepath.Join(r.top(), "home"), "LANG=en_US.UTF-8", "LC_ALL=en_US.UTF-8", "TZ=UTC", "TERM=dumb", "SHELL=/bin/bash",
 		"BBPATH=" + r.top(), "BUILDDIR=" + r.top(), "MACHINE=" + r.board, "PYTHONDONTWRITEBYTECODE=1",
 		// The server shall end with its client: the next board starts its own.
 		"BB_SERVER_TIMEOUT=0", "BB_ENV_PASSTHROUGH_ADDITIONS=MACHINE BB_SERVER_TIMEOUT"}

@@ -30,3 +30,15 @@ func TestBuildtools(t *testing.T) {
 		t.Errorf("%+v, %v", pin, err)
 	}
 }
+
+// TestPython: noted is the Python that BitBake is started with.
+func TestPython(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "python3"), []byte("#!/bin/sh\necho Python 9.8.7\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if pin, err := New(Options{Path: []string{dir}}).Pin(t.Context()); err != nil || pin.Tools["python"] != "9.8.7" {
+		t.Errorf("%+v, %v", pin, err)
+	}
+}
