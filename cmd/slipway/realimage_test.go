@@ -51,6 +51,21 @@ func TestRealBitBakeImage(t *testing.T) {
 			t.Errorf("%s was restored as %q, published is %s", name, got[name], want[name])
 		}
 	}
+	// The SDK has what is for its host, and for the target.
+	anything := func(string) bool { return true }
+	if a, b := sums(t, filepath.Join(s.ws, "publication", "1", "sdk", "1.1"), anything), sums(t, filepath.Join(restored, "sdk"), anything); len(a) < 3 || !maps.Equal(a, b) {
+		t.Errorf("of the SDK is published %v, restored %v", a, b)
+	}
+	installers, err := filepath.Glob(filepath.Join(s.ws, "publication", "1", "sdk", "1.1", "*-toolchain-1.1.sh"))
+	if err != nil || len(installers) != 1 {
+		t.Fatal(installers, err)
+	}
+	inside := run(t, s.dir, 0, "sh", "-c", `tail -n +$(($(grep -na -m1 '^MARKER:$' "$0" | cut -d: -f1) + 1)) "$0" | tar --zstd -tf -`, installers[0])
+	for _, file := range []string{"/usr/include/greet.h", "/libgreet.so.1.0.0", "/usr/bin/fixture-tool", "relocate_sdk.py"} {
+		if !strings.Contains(inside, file+"\n") {
+			t.Errorf("%s is not in the SDK:\n%s", file, inside)
+		}
+	}
 	if want[stem+".tar.gz"] == "" {
 		t.Errorf("published are %v, restored %v", want, got)
 	}
