@@ -3,6 +3,8 @@ package upgrades_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +18,9 @@ import (
 	"slipway/internal/dnf/dnftest"
 )
 
+// spent is the processor time of this process and all that it started: of those that have
+// ended by getrusage, of those that live (dnf's server, with the runs that it waited for)
+// by /proc/PID/stat (proc(5): utime, stime, cutime and cstime, in hundredths).
 func spent() time.Duration {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
@@ -25,22 +30,30 @@ func spent() time.Duration {
 		}
 		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range all {
+		data, err := os.ReadFile(file)
+		_, after, ok := strings.Cut(string(data), ") ")
+		f := strings.Fields(after)
+		if err != nil || !ok || len(f) < 15 || f[1] != strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		for _, n := range f[11:15] {
+			ticks, _ := strconv.Atoi(n)
+			sum += time.Duration(ticks) * 10 * time.Millisecond
+		}
+	}
 	return sum
 }
 
-// manyPackages is one spec of 60 packages, of which each release changes ten: every third
+// manyPackages is one spec of 60 packages, all of which each release changes: every third
 // has a scriptlet, every fifth configuration, every tenth an init script.
 func manyPackages(board string, release int) string {
 	var head, install, files strings.Builder
 	fmt.Fprintf(&head, "Name: %s\nVersion: 1\nRelease: 1\nBuildArch: noarch\n%%description\nA test.\n", board)
 	install.WriteString("%install\nmkdir -p %{buildroot}/usr/share/x %{buildroot}/etc/init.d %{buildroot}/etc/rc5.d\n")
 	for i := range 60 {
-		name, version := fmt.Sprintf("%s-%02d", board, i), 1
-		for r := 1; r <= release; r++ {
-			if (i+r)%6 == 0 {
-				version++
-			}
-		}
+		name, version := fmt.Sprintf("%s-%02d", board, i), 1+release
 		fmt.Fprintf(&head, "%%package -n %s\nVersion: %d\nSummary: a test\n%%description -n %s\nA test.\n", name, version, name)
 		fmt.Fprintf(&files, "%%files -n %s\n/usr/share/x/%s\n", name, name)
 		fmt.Fprintf(&install, "seq %d > %%{buildroot}/usr/share/x/%s\n", 1000+version, name)
@@ -99,7 +112,7 @@ func BenchmarkMatrix(b *testing.B) {
 			wg.Go(func() {
 				out, err := check.Run(b.Context(), &bed, []check.Check{upgrades.New()}, nil)
 				if err != nil || out[0].Result.Error != "" || len(out[0].Result.Findings) != 0 || out[0].Result.Asked < origins*120 {
-					b.Errorf("%v %+v", err, out[0].Result)
+					b.Errorf("%v %s %d asked, %d findings: %.500s", err, out[0].Result.Error, out[0].Result.Asked, len(out[0].Result.Findings), fmt.Sprint(out[0].Result.Findings))
 				}
 			})
 		}
