@@ -53,8 +53,9 @@ type Result struct {
 	// Good are the inputs of questions whose answer was good and depends on nothing
 	// else: they need not be asked again. See Bed.Answered.
 	Good []distro.Digest
-	// Stands are beginnings of names of evidence that an earlier test of the same
-	// candidate left and that still holds, since the question was not asked again.
+	// Stands are beginnings of names of evidence that an earlier test left, of this
+	// candidate or of one whose answer is of use, and that still holds, since the
+	// question was not asked again.
 	Stands []string
 }
 

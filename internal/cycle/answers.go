@@ -2,6 +2,8 @@ package cycle
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 
 	"slipway/internal/check"
@@ -53,25 +55,80 @@ func (w *Workspace) remember(ctx context.Context, b distro.BuildID, good, used [
 	return err
 }
 
-// answered gives a bed the memory of earlier good answers, and a list of those
-// that were of use.
-func (w *Workspace) answered(ctx context.Context, bed *check.Bed) (used func() []distro.Digest, err error) {
+// usedAnswers are earlier answers that were of use in a test: their inputs, and the
+// builds that they were last of use for, sorted as text.
+type usedAnswers struct {
+	inputs []distro.Digest
+	builds []distro.BuildID
+}
+
+// answered gives a bed the memory of earlier good answers, and tells afterwards which
+// were of use.
+func (w *Workspace) answered(ctx context.Context, bed *check.Bed) (used func() usedAnswers, err error) {
 	a, _, err := state.Load[Answers](ctx, w.State, kindAnswers, w.Definition.Series.Name)
 	if err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
 	var mu sync.Mutex
-	var list []distro.Digest
+	var list usedAnswers
 	bed.Answered = func(inputs distro.Digest) (string, bool) {
 		b, ok := a.Good[inputs]
 		if ok {
 			mu.Lock()
-			list = append(list, inputs)
+			list.inputs, list.builds = append(list.inputs, inputs), append(list.builds, b)
 			mu.Unlock()
 		}
 		return b.Candidate(), ok
 	}
-	return func() []distro.Digest { mu.Lock(); defer mu.Unlock(); return list }, nil
+	return func() usedAnswers {
+		mu.Lock()
+		defer mu.Unlock()
+		slices.Sort(list.builds)
+		list.builds = slices.Compact(list.builds)
+		return list
+	}, nil
+}
+
+// stands adds to a check's evidence what earlier tests left and still holds, since the
+// question was not asked again: of the same candidate, and of those whose answers were of
+// use. The next release's checks read it: a kernel's log, for one.
+func (w *Workspace) stands(ctx context.Context, b Build, used []distro.BuildID, o check.Outcome, r *distro.CheckResult) error {
+	if len(o.Stands) == 0 {
+		return nil
+	}
+	from := []Build{b}
+	for _, id := range used {
+		other, err := w.Build(ctx, string(id))
+		switch {
+		case errs.Is(err, errs.NotFound):
+		case err != nil:
+			return err
+		default:
+			from = append(from, other)
+		}
+	}
+	for _, x := range from {
+		for _, old := range x.Candidate.Checks {
+			if old.Spec.ID != r.Spec.ID {
+				continue
+			}
+			for _, a := range old.Evidence {
+				name := strings.TrimPrefix(a.Name, "test/"+r.Spec.ID+"/")
+				if !slices.ContainsFunc(o.Stands, func(s string) bool { return strings.HasPrefix(name, s) }) ||
+					slices.ContainsFunc(r.Evidence, func(e distro.Artifact) bool { return e.Name == a.Name }) {
+					continue
+				}
+				switch _, err := w.Blobs.Stat(ctx, a.Digest); {
+				case errs.Is(err, errs.NotFound): // collected with its build
+				case err != nil:
+					return err
+				default:
+					r.Evidence = append(r.Evidence, a)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // headers reads the headers of a side's packages, each once.

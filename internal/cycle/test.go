@@ -81,7 +81,7 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 	}
 	t := w.Talk.Step("test " + b.ID.Candidate())
 	bed.Progress = func(id string, done, total int, text string) { t.Progress(done, total, id+": "+text) }
-	used := func() []distro.Digest { return nil }
+	used := func() usedAnswers { return usedAnswers{} }
 	if opt.Again {
 		bed.Answered = func(distro.Digest) (string, bool) { return "", false }
 	} else if used, err = w.answered(ctx, bed); err != nil {
@@ -98,20 +98,15 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 	}
 	results := make([]distro.CheckResult, 0, len(outcomes))
 	var good []distro.Digest
+	answers := used()
 	for _, o := range outcomes {
 		r := o.Result
 		good = append(good, o.Good...)
 		if r.Evidence, err = w.keepEvidence(ctx, o); err != nil {
 			return b, err
 		}
-		for _, old := range b.Candidate.Checks { // what was not asked again keeps its evidence
-			for _, a := range old.Evidence {
-				name := strings.TrimPrefix(a.Name, "test/"+r.Spec.ID+"/")
-				if old.Spec.ID == r.Spec.ID && slices.ContainsFunc(o.Stands, func(s string) bool { return strings.HasPrefix(name, s) }) &&
-					!slices.ContainsFunc(r.Evidence, func(e distro.Artifact) bool { return e.Name == a.Name }) {
-					r.Evidence = append(r.Evidence, a)
-				}
-			}
+		if err := w.stands(ctx, b, answers.builds, o, &r); err != nil {
+			return b, err
 		}
 		results = append(results, r)
 	}
@@ -129,7 +124,7 @@ func (w *Workspace) Test(ctx context.Context, name string, opt TestOptions) (Bui
 		return nil
 	})
 	if err == nil {
-		err = w.remember(ctx, b.ID, good, used())
+		err = w.remember(ctx, b.ID, good, answers.inputs)
 	}
 	if err != nil {
 		t.Failed("")
