@@ -428,7 +428,7 @@ func (w *Workspace) restoreDatabases(ctx context.Context, to string) error {
 	if !ok {
 		return nil
 	}
-	t := w.Talk.Step("bring the lost databases back from release " + string(s.Head))
+	t := w.Talk.Step("no databases here: take those of release " + string(s.Head))
 	tmp := to + ".partial"
 	err = w.copyBlob(ctx, d, tmp)
 	builds, berr := w.Builds(ctx)
