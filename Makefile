@@ -22,7 +22,7 @@ demo: ## the life of a small distribution through three releases (DIR=build/demo
 	@$(MAKE) --no-print-directory build
 	@$(BIN) demo --dir "$(DIR)"
 
-test: ## every test, within ten minutes (SLIPWAY_TEST=full adds the long forms)
+test: ## every test, a quarter of an hour on two cores (SLIPWAY_TEST=full adds the long forms)
 	@scripts/check-go
 	@scripts/install-packages test
 	@scripts/test
