@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,24 +44,7 @@ func TestRealBitBakeDevtool(t *testing.T) {
 	slipway("source", "export", "1.1", "-o", "conf", "--into", mine, "--port", strconv.Itoa(port))
 	b.own(t)
 	b.do(t, "fixture-1.1/prepare")
-	ctx, stop := context.WithCancel(t.Context())
-	var talk bytes.Buffer
-	served := make(chan int, 1)
-	go func() {
-		served <- cli.Main(ctx, []string{"source", "serve", mine}, cli.Stdio{In: strings.NewReader(""), Out: &talk, Err: &talk})
-	}()
-	defer func() { stop(); <-served }()
-	for _, p := range []int{port, port + 1} {
-		for !answers(t, p) {
-			select {
-			case code := <-served:
-				served <- code
-				t.Fatalf("source serve: exit code %d\n%s", code, talk.String())
-			default:
-				runtime.Gosched()
-			}
-		}
-	}
+	serveSource(t, mine, port)
 	// The host's quilt and git are BitBake's here.
 	b.do(t, `git config --global user.name Bo && git config --global user.email bo@example.org
 . fixture-1.1/env && echo 'SPDX_INCLUDE_SOURCES:pn-hello = "0"' >>conf/local.conf &&

@@ -95,6 +95,30 @@ func (b *builder) do(t *testing.T, script string) string {
 	return out
 }
 
+// serveSource runs slipway source serve for an export until the test ends, and comes back
+// when both of its servers answer.
+func serveSource(t *testing.T, export string, port int) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	var talk bytes.Buffer
+	served := make(chan int, 1)
+	go func() {
+		served <- cli.Main(ctx, []string{"source", "serve", export}, cli.Stdio{In: strings.NewReader(""), Out: &talk, Err: &talk})
+	}()
+	t.Cleanup(func() { stop(); <-served })
+	for _, p := range []int{port, port + 1} {
+		for !answers(t, p) {
+			select {
+			case code := <-served:
+				served <- code
+				t.Fatalf("source serve: exit code %d\n%s", code, talk.String())
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+}
+
 // TestRealBitBakeFromBinaryToSource walks docs/from-binary-to-source.md: a release with
 // its signed cache, the same bits from source by somebody else, a change of his own with
 // a number below the official one, in a feed of his own, installed beside the
@@ -143,24 +167,7 @@ func TestRealBitBakeFromBinaryToSource(t *testing.T) {
 		}
 	}
 	b.do(t, "fixture-1.1/prepare && fixture-1.1/prepare")
-	ctx, stop := context.WithCancel(t.Context())
-	var talk bytes.Buffer
-	served := make(chan int, 1)
-	go func() {
-		served <- cli.Main(ctx, []string{"source", "serve", mine}, cli.Stdio{In: strings.NewReader(""), Out: &talk, Err: &talk})
-	}()
-	defer func() { stop(); <-served }()
-	for _, p := range []int{port, port + 1} {
-		for !answers(t, p) {
-			select {
-			case code := <-served:
-				served <- code
-				t.Fatalf("source serve: exit code %d\n%s", code, talk.String())
-			default:
-				runtime.Gosched()
-			}
-		}
-	}
+	serveSource(t, mine, port)
 
 	// The same bits: all of it is in the cache.
 	said = b.do(t, ". fixture-1.1/env && slipway source doctor .. --json")

@@ -42,16 +42,22 @@ import (
 func (b *Builder) Collect(ctx context.Context, dir string) iter.Seq2[distro.Output, error] {
 	return func(yield func(distro.Output, error) bool) {
 		all, err := b.outputs(ctx, dir)
-		if err != nil {
-			yield(distro.Output{}, errs.Wrap(err, "collect the build"))
-			return
-		}
-		for _, o := range all {
-			if !yield(o, nil) {
-				return
-			}
+		yieldAll(all, err, yield)
+	}
+}
+
+// yieldAll gives every output, or the one error; false when no more is wanted.
+func yieldAll(all []distro.Output, err error, yield func(distro.Output, error) bool) bool {
+	if err != nil {
+		yield(distro.Output{}, errs.Wrap(err, "collect the build"))
+		return false
+	}
+	for _, o := range all {
+		if !yield(o, nil) {
+			return false
 		}
 	}
+	return true
 }
 
 func (b *Builder) outputs(ctx context.Context, dir string) ([]distro.Output, error) {

@@ -195,14 +195,8 @@ func (i *Importer) Build(ctx context.Context, dir string, _ func(distro.BuildEve
 func (i *Importer) Collect(ctx context.Context, dir string) iter.Seq2[distro.Output, error] {
 	return func(yield func(distro.Output, error) bool) {
 		all, err := i.outputs(ctx, dir)
-		if err != nil {
-			yield(distro.Output{}, errs.Wrap(err, "collect the build"))
+		if !yieldAll(all, err, yield) {
 			return
-		}
-		for _, o := range all {
-			if !yield(o, nil) {
-				return
-			}
 		}
 		p, err := importPlan(dir)
 		if err == nil {

@@ -1,53 +1,15 @@
-package qemu
+package qemu_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
-)
 
-// server is an ssh server that takes logins as conf says.
-func server(t *testing.T, conf *ssh.ServerConfig) *Guest {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf.AddHostKey(host)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				conn, _, requests, err := ssh.NewServerConn(c, conf)
-				if err != nil {
-					_ = c.Close()
-					return
-				}
-				go ssh.DiscardRequests(requests)
-				_ = conn.Wait()
-			}()
-		}
-	}()
-	return &Guest{rig: &Rig{lab: &lab{}}, opt: Options{Name: "the device"}, gone: make(chan struct{}),
-		now: &power{lab: true, address: l.Addr().String(), hostKeys: map[string]string{}, done: make(chan struct{})}}
-}
+	"slipway/internal/qemu"
+	"slipway/internal/qemu/qemutest"
+)
 
 func TestStrangers(t *testing.T) {
 	t.Parallel()
@@ -89,11 +51,12 @@ func TestStrangers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			k, err := NewKey()
+			k, err := qemu.NewKey()
 			if err != nil {
 				t.Fatal(err)
 			}
-			in, err := server(t, &tt.conf).Strangers(t.Context(), "root", k, "", "wrong")
+			address := qemutest.Serve(t, &tt.conf, func(ch ssh.NewChannel) { _ = ch.Reject(ssh.Prohibited, "a test") })
+			in, err := qemu.AtAddress(address).Strangers(t.Context(), "root", k, "", "wrong")
 			if err != nil || in.How != tt.how || in.Password != tt.password || strings.Join(in.Asked, " ") != tt.asked {
 				t.Errorf("%+v %v", in, err)
 			}

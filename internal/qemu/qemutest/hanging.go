@@ -13,6 +13,22 @@ import (
 // answers none: a device that hangs. It gives HOST:PORT.
 func Hanging(t testing.TB) string {
 	t.Helper()
+	conf := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+	return Serve(t, conf, func(ch ssh.NewChannel) {
+		if _, in, err := ch.Accept(); err == nil {
+			go func() {
+				for r := range in {
+					_ = r.Reply(true, nil)
+				}
+			}()
+		}
+	})
+}
+
+// Serve is an ssh server on the loopback that takes logins as conf says, with a host key of
+// its own, and gives each channel that a client opens to open. It gives HOST:PORT.
+func Serve(t testing.TB, conf *ssh.ServerConfig, open func(ssh.NewChannel)) string {
+	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -21,7 +37,6 @@ func Hanging(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
 	conf.AddHostKey(host)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,13 +57,7 @@ func Hanging(t testing.TB) string {
 				}
 				go ssh.DiscardRequests(requests)
 				for ch := range channels {
-					if _, in, err := ch.Accept(); err == nil {
-						go func() {
-							for r := range in {
-								_ = r.Reply(true, nil)
-							}
-						}()
-					}
+					open(ch)
 				}
 			}()
 		}
