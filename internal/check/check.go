@@ -427,14 +427,9 @@ func Binary(all []distro.PackageRecord) []distro.PackageRecord {
 		}
 	}
 	slices.SortFunc(out, func(a, b distro.PackageRecord) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch), CompareEVR(a, b))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch), a.CompareEVR(b))
 	})
 	return out
-}
-
-// CompareEVR orders two packages by version.
-func CompareEVR(a, b distro.PackageRecord) int {
-	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
 }
 
 // Few cuts a list for a finding, and says how many are left out.

@@ -149,7 +149,7 @@ func (r Relations) Together(all []distro.PackageRecord) (keep []distro.PackageRe
 	var current []distro.PackageRecord
 	for _, p := range all {
 		switch by, obsolete := r.Obsoleted(p, all); {
-		case CompareEVR(newest[p.Name], p) != 0:
+		case newest[p.Name].CompareEVR(p) != 0:
 			notes = append(notes, fmt.Sprintf("%s is older than %s", p.NEVRA(), newest[p.Name].NEVRA()))
 		case obsolete:
 			notes = append(notes, fmt.Sprintf("%s is obsoleted by %s", p.NEVRA(), by.NEVRA()))
@@ -184,7 +184,7 @@ func (r Relations) conflict(p distro.PackageRecord, keep []distro.PackageRecord)
 func Newest(all []distro.PackageRecord) map[string]distro.PackageRecord {
 	m := map[string]distro.PackageRecord{}
 	for _, p := range all {
-		if q, ok := m[p.Name]; !ok || CompareEVR(p, q) > 0 {
+		if q, ok := m[p.Name]; !ok || p.CompareEVR(q) > 0 {
 			m[p.Name] = p
 		}
 	}

@@ -85,7 +85,7 @@ func export(ctx context.Context, dir string) ([]*header, error) {
 		if a.Name != b.Name {
 			return a.Name < b.Name
 		}
-		if c := distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release); c != 0 {
+		if c := a.CompareEVR(b); c != 0 {
 			return c < 0
 		}
 		if a.Arch != b.Arch {

@@ -104,7 +104,7 @@ func behind(packages []distro.PackageRecord, given []givenNumber) errs.List {
 	newest := map[place]distro.PackageRecord{}
 	for _, r := range packages {
 		p := place{r.SourceName, distro.RPMArch(r.Arch)}
-		if old, ok := newest[p]; !ok || distro.CompareEVR(old.Epoch, old.Version, old.Release, r.Epoch, r.Version, r.Release) < 0 {
+		if old, ok := newest[p]; !ok || old.CompareEVR(r) < 0 {
 			newest[p] = r
 		}
 	}

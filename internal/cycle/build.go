@@ -322,6 +322,19 @@ func end(t Task, err error, summary string) error {
 	return nil
 }
 
+// noConflicts refuses packages that the publication has with other bytes.
+func (w *Workspace) noConflicts(ctx context.Context, fresh []distro.PackageRecord) error {
+	ring, err := w.Keyring()
+	if err != nil {
+		return err
+	}
+	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout()}
+	for _, k := range ring.Of(keyring.Package) {
+		p.Epoch = max(p.Epoch, k.Epoch)
+	}
+	return p.Conflicts(ctx, fresh)
+}
+
 // candidateFeed makes the feed that publishing this candidate would make, in the
 // build's folder, signed by a throw-away key whose private half is dropped here.
 func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error) {
@@ -331,15 +344,7 @@ func (w *Workspace) candidateFeed(ctx context.Context, b *Build) (string, error)
 	}
 	*b = nb
 	fresh := fresh(b.Packages)
-	ring, err := w.Keyring()
-	if err != nil {
-		return "", err
-	}
-	public := &feed.Publisher{Tree: w.Tree, Layout: w.layout()}
-	for _, k := range ring.Of(keyring.Package) {
-		public.Epoch = max(public.Epoch, k.Epoch)
-	}
-	if err := public.Conflicts(ctx, fresh); err != nil {
+	if err := w.noConflicts(ctx, fresh); err != nil {
 		return "", err
 	}
 	dir := w.candidateDir(b.ID)

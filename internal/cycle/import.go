@@ -12,7 +12,6 @@ import (
 	"slipway/internal/distro"
 	"slipway/internal/errs"
 	"slipway/internal/feed"
-	"slipway/internal/keyring"
 	"slipway/internal/prserv/prdb"
 	"slipway/internal/sign"
 )
@@ -162,7 +161,7 @@ func (w *Workspace) importConflicts(ctx context.Context, i *importing) (found er
 	known, newest, here := map[string]distro.PackageRecord{}, map[place]distro.PackageRecord{}, map[place]distro.PackageRecord{}
 	keep := func(m map[place]distro.PackageRecord, r distro.PackageRecord) {
 		p := place{r.Name, distro.RPMArch(r.Arch)}
-		if old, ok := m[p]; !ok || compareEVR(old, r) < 0 {
+		if old, ok := m[p]; !ok || old.CompareEVR(r) < 0 {
 			m[p] = r
 		}
 	}
@@ -188,7 +187,7 @@ func (w *Workspace) importConflicts(ctx context.Context, i *importing) (found er
 	}
 	for _, r := range i.feed.Packages { // in order
 		p := place{r.Name, distro.RPMArch(r.Arch)}
-		if old, ok := newest[p]; ok && here[p].File == r.File && compareEVR(r, old) < 0 {
+		if old, ok := newest[p]; ok && here[p].File == r.File && r.CompareEVR(old) < 0 {
 			found = append(found, errs.E(errs.Conflict, fmt.Sprintf("%s goes backwards: %s is published, and devices would never update to it", r.NEVRA(), old.EVR()),
 				errs.Hint("the other CI lost its PR database, or built older layers: slipway prserv export writes one that continues from the last release, and build again")))
 		}
@@ -202,15 +201,7 @@ func (w *Workspace) importConflicts(ctx context.Context, i *importing) (found er
 				errs.Hint("hand over all packages that the images were made of: copy the deploy tree again, wholly")))
 		}
 	}
-	ring, err := w.Keyring()
-	if err != nil {
-		return found, err
-	}
-	p := &feed.Publisher{Tree: w.Tree, Layout: w.layout()}
-	for _, k := range ring.Of(keyring.Package) {
-		p.Epoch = max(p.Epoch, k.Epoch)
-	}
-	switch err := p.Conflicts(ctx, fresh).(type) {
+	switch err := w.noConflicts(ctx, fresh).(type) {
 	case nil:
 	case errs.List:
 		found = append(found, err...)
@@ -218,10 +209,6 @@ func (w *Workspace) importConflicts(ctx context.Context, i *importing) (found er
 		found = append(found, err)
 	}
 	return found, nil
-}
-
-func compareEVR(a, b distro.PackageRecord) int {
-	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
 }
 
 // forSDK tells packages for the host of an SDK, which BitBake leaves beside the others.

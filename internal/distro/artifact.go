@@ -73,6 +73,11 @@ type PackageRecord struct {
 // EVR gives [epoch:]version-release.
 func (p PackageRecord) EVR() string { return FormatEVR(p.Epoch, p.Version, p.Release) }
 
+// CompareEVR orders two packages by version, as rpm does: below 0 when p is the older.
+func (p PackageRecord) CompareEVR(q PackageRecord) int {
+	return CompareEVR(p.Epoch, p.Version, p.Release, q.Epoch, q.Version, q.Release)
+}
+
 // NEVRA gives name-[epoch:]version-release.arch.
 func (p PackageRecord) NEVRA() string { return p.Name + "-" + p.EVR() + "." + p.Arch }
 

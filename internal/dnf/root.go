@@ -303,6 +303,6 @@ func sortRecords(p []distro.PackageRecord) {
 		if a.Arch != b.Arch {
 			return a.Arch < b.Arch
 		}
-		return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release) < 0
+		return a.CompareEVR(b) < 0
 	})
 }

@@ -275,7 +275,7 @@ func (res *Result) diff(before, after []distro.PackageRecord) {
 		k := key{p.Name, p.Arch}
 		was := old[k]
 		if len(was) == 1 && len(now[k]) == 1 {
-			switch c := compare(was[0], p); {
+			switch c := was[0].CompareEVR(p); {
 			case c < 0:
 				res.Upgraded = append(res.Upgraded, p)
 			case c > 0:
@@ -299,13 +299,9 @@ func (res *Result) diff(before, after []distro.PackageRecord) {
 
 func holds(all []distro.PackageRecord, p distro.PackageRecord) bool {
 	for _, q := range all {
-		if compare(p, q) == 0 {
+		if p.CompareEVR(q) == 0 {
 			return true
 		}
 	}
 	return false
-}
-
-func compare(a, b distro.PackageRecord) int {
-	return distro.CompareEVR(a.Epoch, a.Version, a.Release, b.Epoch, b.Version, b.Release)
 }

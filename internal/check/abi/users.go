@@ -190,7 +190,7 @@ func (f *feed) provider(ctx context.Context, lib *elfabi.File, p distro.PackageR
 // "" is none: a device that has it keeps it.
 func (f *feed) replaces(p distro.PackageRecord) string {
 	for _, q := range f.bed.Packages {
-		if q.Name == p.Name && q.Arch == p.Arch && check.CompareEVR(q, p) > 0 {
+		if q.Name == p.Name && q.Arch == p.Arch && q.CompareEVR(p) > 0 {
 			return q.NEVRA()
 		}
 	}

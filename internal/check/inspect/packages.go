@@ -36,7 +36,7 @@ func (in *inspection) packages(ctx context.Context) (string, error) {
 	var pairs []*pair
 	for _, p := range check.Binary(in.bed.Packages) {
 		old := base[key{p.Name, p.Arch}]
-		if old != nil && (old.HeaderDigest == p.HeaderDigest || old.Content == p.Content || check.CompareEVR(*old, p) > 0) {
+		if old != nil && (old.HeaderDigest == p.HeaderDigest || old.Content == p.Content || old.CompareEVR(p) > 0) {
 			continue
 		}
 		pairs = append(pairs, &pair{now: p, old: old})

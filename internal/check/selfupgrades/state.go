@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"slipway/internal/check"
 	"slipway/internal/distro"
 	"slipway/internal/dnf"
 	"slipway/internal/errs"
@@ -65,7 +64,7 @@ const moduleList = "/run/slipway-modules"
 func (d *device) newerKernel(owners []string, newest map[string]distro.PackageRecord) bool {
 	for _, o := range owners {
 		was := slices.IndexFunc(d.packages, func(p distro.PackageRecord) bool { return p.Name == o })
-		if now, ok := newest[o]; ok && was >= 0 && check.CompareEVR(now, d.packages[was]) > 0 {
+		if now, ok := newest[o]; ok && was >= 0 && now.CompareEVR(d.packages[was]) > 0 {
 			return true // the same name, a newer version
 		}
 	}

@@ -325,7 +325,7 @@ func (j *journey) forward(ctx context.Context) (bool, error) {
 		default:
 			f.Object, f.Source = want.NEVRA(), want.SourceName
 			f.Text = fmt.Sprintf("after upgrading from %s it should be %s and is: %s", j.origin.Version, want.NEVRA(), now)
-			if check.CompareEVR(want, p) < 0 {
+			if want.CompareEVR(p) < 0 {
 				f.Text += " (the version went backwards)"
 			} else if now == want.NEVRA() {
 				f.Text += " with other content under the same number"

@@ -40,7 +40,7 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 	}
 	for _, p := range check.Binary(brought) {
 		k := key{p.Name, p.Arch}
-		if q, ok := candidate[k]; !ok || check.CompareEVR(p, q) > 0 {
+		if q, ok := candidate[k]; !ok || p.CompareEVR(q) > 0 {
 			candidate[k] = p
 		}
 		byNEVRA[p.NEVRA()] = p
@@ -50,7 +50,7 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 	for _, p := range base {
 		res.Asked++
 		k := key{p.Name, p.Arch}
-		if q, ok := newest[k]; !ok || check.CompareEVR(p, q) > 0 {
+		if q, ok := newest[k]; !ok || p.CompareEVR(q) > 0 {
 			newest[k] = p
 		}
 		if c, ok := byNEVRA[p.NEVRA()]; ok && c.Content != p.Content && (c.HeaderDigest == "" || c.HeaderDigest != p.HeaderDigest) {
@@ -62,12 +62,12 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 	// same: a new number without new content. What a builder numbers by recipes is the
 	// same only when all packages of the recipe are: the others require them by number.
 	same := func(old, now distro.PackageRecord) bool {
-		return check.CompareEVR(now, old) > 0 && bed.SameButNumber != nil && bed.SameButNumber(old, now)
+		return now.CompareEVR(old) > 0 && bed.SameButNumber != nil && bed.SameButNumber(old, now)
 	}
 	changed := map[key]bool{} // source and architecture
 	if bed.Recipes {
 		for k, c := range candidate {
-			if p, ok := newest[k]; !ok || check.CompareEVR(c, p) > 0 && !same(p, c) {
+			if p, ok := newest[k]; !ok || c.CompareEVR(p) > 0 && !same(p, c) {
 				changed[key{c.SourceName, c.Arch}] = true
 			}
 		}
@@ -89,7 +89,7 @@ func (versions) Run(_ context.Context, bed *check.Bed) (check.Result, error) {
 		case !ok:
 			res.Findings = append(res.Findings, finding("lost", p, distro.Info,
 				fmt.Sprintf("nothing brings %s any more; the published package stays in the feed", p.Name), "if devices should lose it, let another package say Obsoletes: "+p.Name))
-		case check.CompareEVR(c, p) < 0:
+		case c.CompareEVR(p) < 0:
 			res.Findings = append(res.Findings, finding("backwards", c, distro.Block,
 				fmt.Sprintf("%s goes backwards: %s, published is %s", c.Name, c.EVR(), p.EVR()), ""))
 		case same(p, c) && !changed[key{c.SourceName, c.Arch}]:
