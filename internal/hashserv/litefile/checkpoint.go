@@ -57,7 +57,9 @@ func (f *File) checkpoint() {
 	if c.busy || n < max(c.at, c.next) {
 		return
 	}
-	if f.counter.backlog() <= fewPages {
+	// What was moved beside the work may have ended while the last transaction was
+	// written, time and again: its pages are more than few. The WAL must not grow for ever.
+	if n >= 6*c.at || f.counter.backlog() <= fewPages {
 		f.w.Row(`PRAGMA wal_checkpoint(PASSIVE)`)
 		c.next = n + c.at/4 // unless it can begin anew
 		return
